@@ -1,0 +1,43 @@
+"""Runs a script's `main` so that a user's mistake ends in one sentence."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app
+
+from fsl_jax import types
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+  """Like `absl.app.run`, but `InputError` and `OSError` print one line.
+
+  Exit status: 0 done, 1 bad input or a file system error, 130 interrupted.
+  Any other exception is a fault of ours and keeps its traceback.
+  """
+
+  def guarded(argv: list[str]) -> int:
+    if len(argv) > 1:
+      print(
+        f"error: unexpected argument {argv[1]!r}; options are written "
+        "--name=value, --help lists them",
+        file=sys.stderr,
+      )
+      return 1
+    try:
+      main(argv)
+    except types.InputError as error:
+      print(f"error: {error}", file=sys.stderr)
+      return 1
+    except OSError as error:
+      where = f": {error.filename}" if error.filename else ""
+      print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+      return 1
+    except KeyboardInterrupt:
+      print(
+        "\ninterrupted; the same command continues where it was",
+        file=sys.stderr,
+      )
+      return 130
+    return 0
+
+  app.run(guarded)

@@ -1,0 +1,46 @@
+"""Few-shot image classification: a baseline that is hard to argue with.
+
+The map, in the order in which data flows:
+
+  data       prepared images, indexed by class      -> types.ClassIndexed
+  episodes   episode i of a split                   -> types.Episode
+  backbones  networks as pure functions             -> types.Backbone
+  pretrain   base-class training                    -> variables
+  adapt      few-shot methods                       -> types.Adapter
+  evaluate   methods on the same episodes           -> types.EvalResult
+  hardness   how hard an episode is
+  report     tables, figures, one page
+  checkpoint, run_folder   what is kept on disk
+"""
+
+from fsl_jax import (
+  adapt,
+  augment,
+  backbones,
+  checkpoint,
+  data,
+  episodes,
+  evaluate,
+  hardness,
+  pretrain,
+  run_folder,
+  types,
+)
+from fsl_jax.types import InputError
+
+__version__ = "0.1.0"
+
+__all__ = [
+  "InputError",
+  "adapt",
+  "augment",
+  "backbones",
+  "checkpoint",
+  "data",
+  "episodes",
+  "evaluate",
+  "hardness",
+  "pretrain",
+  "run_folder",
+  "types",
+]

@@ -1,0 +1,268 @@
+"""Support-based initialisation, fine-tuning, transductive fine-tuning.
+
+One adapter serves all three: initialisation is no step, fine-tuning is no
+query pass. Source: section 3 and the paper's code for what the text leaves
+open (alternating updates, augmentation, batch statistics, micro-batches).
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fsl_jax import augment, types
+from fsl_jax.adapt import heads, losses, micro_batches
+
+EntropyWeight = float | Literal["inverse_log_ways"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+  """Every choice of the method; the defaults are the published ones."""
+
+  # What the head is fed: base-class "logits", or "features" before them.
+  input: Literal["logits", "features"] = "logits"
+  # Whether negative values of it are cut (off for ImageNet-21k).
+  relu: bool = True
+  # Batch norm during updates: statistics of the "batch", which also move the
+  # running ones that scoring uses, or "frozen" running statistics.
+  bn: Literal["batch", "frozen"] = "batch"
+  # Fresh random views of support and query at every update.
+  augment: bool = True
+  # "alternating": a support update, then a query update, one Adam state.
+  # "joint": one update on the sum of both losses.
+  updates: Literal["alternating", "joint"] = "alternating"
+  # Weight of the query entropy; 0 leaves the query pass out altogether.
+  # "inverse_log_ways" is 1 / log N (ImageNet-21k).
+  entropy_weight: EntropyWeight = 1.0
+  # Divides the head's logits, in training and in prediction.
+  temperature: float = 1.0
+  # Epochs: passes over the support set, and over the query set.
+  steps: int = 25
+  learning_rate: float = 5e-5  # Adam's, constant
+  micro_batch: int = 75  # images; each has batch statistics of its own
+
+  def __post_init__(self) -> None:
+    for name, allowed in (
+      ("input", ("logits", "features")),
+      ("bn", ("batch", "frozen")),
+      ("updates", ("alternating", "joint")),
+    ):
+      if getattr(self, name) not in allowed:
+        raise types.unknown_name(name, str(getattr(self, name)), allowed)
+    weight = self.entropy_weight
+    if isinstance(weight, str):
+      if weight != "inverse_log_ways":
+        raise types.unknown_name("entropy_weight", weight, ["inverse_log_ways"])
+    elif not 0 <= weight < math.inf:
+      raise types.InputError(f"entropy_weight must be at least 0, got {weight}")
+    for name, low in (("steps", 0), ("micro_batch", 1)):
+      if getattr(self, name) < low:
+        raise types.InputError(
+          f"{name} must be at least {low}, got {getattr(self, name)}"
+        )
+    for name in ("temperature", "learning_rate"):
+      if not 0 < getattr(self, name) < math.inf:
+        raise types.InputError(
+          f"{name} must be positive, got {getattr(self, name)}"
+        )
+
+  @property
+  def is_transductive(self) -> bool:
+    """Whether the unlabelled queries take part in the updates."""
+    return self.steps > 0 and self.entropy_weight != 0
+
+
+class AdaptState(NamedTuple):
+  """What one episode carries from step to step."""
+
+  params: Any  # {"backbone": ..., "head": Head}
+  batch_stats: Any
+  optimizer_state: Any
+  present: jax.Array  # [N] bool
+  key: jax.Array
+  step: jax.Array  # [] int32, epochs done
+
+
+class _Batch(NamedTuple):
+  images: jax.Array  # [M, ...]
+  labels: jax.Array  # [M] int32; ignored for queries
+  mask: jax.Array  # [M] bool
+
+
+def adapter(
+  backbone: types.Backbone, config: FinetuneConfig, *, name: str
+) -> types.Adapter:
+  """The method as `Adapter`, closed over the network and its choices."""
+  optimizer = optax.adam(config.learning_rate)
+
+  def head_logits(params, batch_stats, images, present, *, train, mask=None):
+    variables = {"params": params["backbone"], "batch_stats": batch_stats}
+    outputs, batch_stats = backbone.apply(
+      variables, images, train=train, mask=mask
+    )
+    embeddings = heads.embed(outputs, input=config.input, relu=config.relu)
+    logits = heads.classify(
+      params["head"], embeddings, present, temperature=config.temperature
+    )
+    return logits, batch_stats
+
+  def init(key, variables, task):
+    def embed(images):
+      outputs, _ = backbone.apply(
+        variables, augment.prepare(images), train=False
+      )
+      return heads.embed(outputs, input=config.input, relu=config.relu)
+
+    embeddings = micro_batches.apply(
+      embed, config.micro_batch, task.support_images
+    )
+    support = (task.support_labels, task.support_mask, task.num_ways)
+    params = {
+      "backbone": variables["params"],
+      "head": heads.support_init(embeddings, *support),
+    }
+    return AdaptState(
+      params=params,
+      batch_stats=variables["batch_stats"],
+      optimizer_state=optimizer.init(params),
+      present=heads.present_classes(*support),
+      key=key,
+      step=jnp.zeros((), jnp.int32),
+    )
+
+  def gradients(state, key, batch, example_loss):
+    """Accumulates over micro-batches: gradients, statistics, loss, hits."""
+    images = batch.images
+    if config.augment:
+      images = augment.random_views(key, images)
+    else:
+      images = augment.prepare(images)
+    total = jnp.maximum(batch.mask.sum(), 1)
+
+    def loss_fn(params, batch_stats, chunk):
+      logits, batch_stats = head_logits(
+        params,
+        batch_stats,
+        chunk.images,
+        state.present,
+        train=config.bn == "batch",
+        mask=chunk.mask,
+      )
+      # Summed over the micro-batch, divided by the whole batch: each
+      # micro-batch weighs as much as its share of the images.
+      values = jnp.where(chunk.mask, example_loss(logits, chunk.labels), 0)
+      hits = (logits.argmax(-1) == chunk.labels) & chunk.mask
+      loss = values.sum() / total.astype(values.dtype)
+      return loss, (batch_stats, hits.sum())
+
+    def body(carry, chunk):
+      gradient, batch_stats, loss, hits = carry
+      (chunk_loss, (batch_stats, chunk_hits)), chunk_gradient = (
+        jax.value_and_grad(loss_fn, has_aux=True)(
+          state.params, batch_stats, chunk
+        )
+      )
+      gradient = jax.tree.map(jnp.add, gradient, chunk_gradient)
+      return (gradient, batch_stats, loss + chunk_loss, hits + chunk_hits), None
+
+    chunks = _Batch(
+      *micro_batches.split(config.micro_batch, images, batch.labels, batch.mask)
+    )
+    dtype = state.params["head"].weight.dtype
+    start = (
+      jax.tree.map(jnp.zeros_like, state.params),
+      state.batch_stats,
+      jnp.zeros((), dtype),
+      jnp.zeros((), jnp.int32),
+    )
+    carry, _ = micro_batches.fold(body, start, chunks)
+    gradient, batch_stats, loss, hits = carry
+    return gradient, batch_stats, loss, hits / total
+
+  def update(state, gradient):
+    updates, optimizer_state = optimizer.update(
+      gradient, state.optimizer_state, state.params
+    )
+    return state._replace(
+      params=optax.apply_updates(state.params, updates),
+      optimizer_state=optimizer_state,
+    )
+
+  def entropy_weight(present):
+    if config.entropy_weight == "inverse_log_ways":
+      ways = present.sum().astype(jnp.float32)
+      # A single way has no entropy to weigh.
+      return jnp.where(ways > 1, 1 / jnp.log(jnp.maximum(ways, 2)), 0.0)
+    return config.entropy_weight
+
+  def query_pass(state, key, task):
+    labels = jnp.zeros(task.query_mask.shape, jnp.int32)
+    batch = _Batch(task.query_images, labels, task.query_mask)
+    gradient, batch_stats, loss, _ = gradients(
+      state, key, batch, lambda logits, _: losses.entropy(logits)
+    )
+    weight = entropy_weight(state.present)
+    gradient = jax.tree.map(lambda g: (g * weight).astype(g.dtype), gradient)
+    return gradient, state._replace(batch_stats=batch_stats), loss
+
+  def step(state, task):
+    key = jax.random.fold_in(state.key, state.step)
+    support_key, query_key = jax.random.split(key)
+    batch = _Batch(task.support_images, task.support_labels, task.support_mask)
+    gradient, batch_stats, support_loss, support_accuracy = gradients(
+      state, support_key, batch, losses.cross_entropy
+    )
+    state = state._replace(batch_stats=batch_stats)
+    query_entropy = jnp.full((), jnp.nan, jnp.float32)
+    if not config.is_transductive:
+      state = update(state, gradient)
+    elif config.updates == "alternating":
+      state = update(state, gradient)
+      gradient, state, query_entropy = query_pass(state, query_key, task)
+      state = update(state, gradient)
+    else:
+      query_gradient, state, query_entropy = query_pass(state, query_key, task)
+      state = update(state, jax.tree.map(jnp.add, gradient, query_gradient))
+    finite = _all_finite((state.params, state.batch_stats, support_loss))
+    if config.is_transductive:
+      finite &= jnp.isfinite(query_entropy)
+    info = types.AdaptInfo(
+      support_loss=support_loss,
+      support_accuracy=support_accuracy,
+      query_entropy=query_entropy,
+      is_finite=finite,
+    )
+    return state._replace(step=state.step + 1), info
+
+  def predict(state, task):
+    def logits(images):
+      return head_logits(
+        state.params,
+        state.batch_stats,
+        augment.prepare(images),
+        state.present,
+        train=False,
+      )[0]
+
+    return micro_batches.apply(logits, config.micro_batch, task.query_images)
+
+  return types.Adapter(
+    init, step, predict, config.steps, name, _query_use(config)
+  )
+
+
+def _query_use(config: FinetuneConfig) -> str:
+  if not config.is_transductive:
+    return "none"
+  if config.bn == "batch":
+    return "all jointly: entropy and batch statistics"
+  return "all jointly: entropy"
+
+
+def _all_finite(tree: Any) -> jax.Array:
+  leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+  return jnp.stack(leaves).all()

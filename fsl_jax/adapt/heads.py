@@ -1,0 +1,108 @@
+"""Support-based initialisation and the classifier it starts.
+
+Source: section 3.1, equations 6 and 7, and the paper's code.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fsl_jax import types
+from fsl_jax.adapt import losses
+
+NORM_EPSILON = 1e-12
+
+
+class Head(NamedTuple):
+  """A linear classifier of normalised embeddings; trainable as it stands."""
+
+  weight: jax.Array  # [N, P]
+  bias: jax.Array  # [N]
+
+
+def embed(outputs: types.Outputs, *, input: str, relu: bool) -> jax.Array:
+  """What the head is fed, before normalisation: ReLU(logits) by default.
+
+  Args:
+    outputs: of a backbone, [M, P] logits and [M, D] features.
+    input: "logits" or "features".
+    relu: whether negative values are set to 0.
+
+  Returns:
+    [M, P] or [M, D].
+  """
+  x = outputs.logits if input == "logits" else outputs.features
+  return jax.nn.relu(x) if relu else x
+
+
+def l2_normalise(x: jax.Array) -> jax.Array:
+  """x / max(||x||, 1e-12) over the last axis."""
+  square = jnp.square(x).sum(-1, keepdims=True)
+  return x / jnp.sqrt(jnp.maximum(square, NORM_EPSILON**2))
+
+
+def class_means(
+  embeddings: jax.Array, labels: jax.Array, mask: jax.Array, num_ways: int
+) -> jax.Array:
+  """Mean embedding of each class; 0 for a class without support.
+
+  Args:
+    embeddings: [S, P].
+    labels: [S] int32 in [0, num_ways).
+    mask: [S] bool.
+    num_ways: N.
+
+  Returns:
+    [N, P].
+  """
+  member = _membership(labels, mask, num_ways, embeddings.dtype)
+  count = jnp.maximum(member.sum(0), 1)
+  return (member.T @ embeddings) / count[:, None]
+
+
+def present_classes(
+  labels: jax.Array, mask: jax.Array, num_ways: int
+) -> jax.Array:
+  """[N] bool: whether a class has an unmasked support image."""
+  return _membership(labels, mask, num_ways, jnp.float32).sum(0) > 0
+
+
+def support_init(
+  embeddings: jax.Array, labels: jax.Array, mask: jax.Array, num_ways: int
+) -> Head:
+  """w_k = mean of the class's embeddings, then normalised; b_k = 0.
+
+  The mean is of un-normalised embeddings; normalisation comes after (eq. 6).
+  Arguments as for `class_means`.
+  """
+  means = class_means(embeddings, labels, mask, num_ways)
+  return Head(l2_normalise(means), jnp.zeros(num_ways, means.dtype))
+
+
+def classify(
+  head: Head,
+  embeddings: jax.Array,
+  present: jax.Array,
+  *,
+  temperature: float = 1.0,
+) -> jax.Array:
+  """(W normalise(x) + b) / temperature (eq. 7); at the start, cosines.
+
+  Args:
+    head: of N classes; its weight is not re-normalised.
+    embeddings: [M, P], un-normalised.
+    present: [N] bool; other classes get `losses.ABSENT_LOGIT`.
+    temperature: of the softmax, in training and in prediction.
+
+  Returns:
+    [M, N] logits.
+  """
+  logits = l2_normalise(embeddings) @ head.weight.T + head.bias[None]
+  return jnp.where(present[None], logits / temperature, losses.ABSENT_LOGIT)
+
+
+def _membership(labels, mask, num_ways, dtype):
+  return jax.nn.one_hot(labels, num_ways, dtype=dtype) * mask[:, None].astype(
+    dtype
+  )

@@ -1,0 +1,49 @@
+"""Cuts a masked batch into micro-batches of a fixed size."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def split(size: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """[M, ...] -> [ceil(M / size), size, ...], the end padded with zeros.
+
+  A batch of at most `size` stays one micro-batch of its own length. The last
+  array must be the mask, so that the padding is masked out.
+  """
+  total = arrays[0].shape[0]
+  size = max(min(size, total), 1)
+  count = -(-total // size)
+
+  def cut(x):
+    pad = [(0, count * size - total)] + [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(x, pad).reshape(count, size, *x.shape[1:])
+
+  return tuple(cut(x) for x in arrays)
+
+
+def fold(
+  body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, chunks: Any
+) -> tuple[Any, Any]:
+  """`jax.lax.scan`, without the loop when there is a single micro-batch."""
+  if jax.tree.leaves(chunks)[0].shape[0] == 1:
+    carry, result = body(carry, jax.tree.map(lambda x: x[0], chunks))
+    return carry, jax.tree.map(lambda x: x[None], result)
+  return jax.lax.scan(body, carry, chunks)
+
+
+def apply(
+  function: Callable[[jax.Array], jax.Array], size: int, images: jax.Array
+) -> jax.Array:
+  """`function` over micro-batches of `images` [M, ...], results rejoined.
+
+  For functions that treat each image alone; bounds the memory of big batches.
+  """
+  if images.shape[0] == 0:
+    return function(images)
+  (chunks,) = split(size, images)
+  _, results = fold(lambda carry, x: (carry, function(x)), None, chunks)
+  flat = results.reshape(-1, *results.shape[2:])
+  return flat[: images.shape[0]]

@@ -1,0 +1,88 @@
+"""Nearest class mean: the floor that every method has to clear."""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fsl_jax import augment, types
+from fsl_jax.adapt import heads, losses, micro_batches
+
+
+@dataclasses.dataclass(frozen=True)
+class PrototypeConfig:
+  """Source: Snell et al., Prototypical Networks (NeurIPS 2017), section 2.
+
+  Only the rule of classification is theirs; the network is not trained by it.
+  """
+
+  input: Literal["features", "logits"] = "features"
+  # "euclidean" is the negative squared distance, theirs; "cosine" the cosine.
+  distance: Literal["euclidean", "cosine"] = "euclidean"
+  micro_batch: int = 75  # images; bounds memory, changes no result
+
+  def __post_init__(self) -> None:
+    for name, allowed in (
+      ("input", ("features", "logits")),
+      ("distance", ("euclidean", "cosine")),
+    ):
+      if getattr(self, name) not in allowed:
+        raise types.unknown_name(name, str(getattr(self, name)), allowed)
+    if self.micro_batch < 1:
+      raise types.InputError(
+        f"micro_batch must be at least 1, got {self.micro_batch}"
+      )
+
+
+class PrototypeState(NamedTuple):
+  variables: types.Variables
+  means: jax.Array  # [N, D]
+  present: jax.Array  # [N] bool
+
+
+def adapter(
+  backbone: types.Backbone, config: PrototypeConfig, *, name: str
+) -> types.Adapter:
+  """Mean support embedding of each class; the nearest one is predicted."""
+
+  def embed(variables, images):
+    def function(chunk):
+      outputs, _ = backbone.apply(
+        variables, augment.prepare(chunk), train=False
+      )
+      return heads.embed(outputs, input=config.input, relu=False)
+
+    return micro_batches.apply(function, config.micro_batch, images)
+
+  def init(key, variables, task):
+    del key  # Nothing here is random.
+    support = (task.support_labels, task.support_mask, task.num_ways)
+    embeddings = embed(variables, task.support_images)
+    return PrototypeState(
+      variables,
+      heads.class_means(embeddings, *support),
+      heads.present_classes(*support),
+    )
+
+  def step(state, task):
+    del task
+    raise ValueError("prototype has no steps")
+
+  def predict(state, task):
+    queries = embed(state.variables, task.query_images)
+    if config.distance == "cosine":
+      scores = heads.l2_normalise(queries) @ heads.l2_normalise(state.means).T
+    else:
+      scores = -_squared_distances(queries, state.means)
+    return jnp.where(state.present[None], scores, losses.ABSENT_LOGIT)
+
+  return types.Adapter(init, step, predict, 0, name, "none")
+
+
+def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
+  """[T, D], [N, D] -> [T, N] of ||x - y||^2."""
+  cross = x @ y.T
+  return (
+    jnp.square(x).sum(-1)[:, None] - 2 * cross + jnp.square(y).sum(-1)[None]
+  )

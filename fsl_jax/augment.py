@@ -1,0 +1,120 @@
+"""Normalisation and the random views of pre-training and adaptation.
+
+Source: the paper's code (fastai v1's transforms), in its order: reflect-pad,
+brightness, contrast, horizontal flip, random crop, normalisation. Pure
+functions on the device; the draw of an image depends on its key and position
+alone, so padding a batch changes nothing for the images before the padding.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsl_jax import types
+
+# ImageNet's, for every data set, as in the paper's code.
+MEAN = np.asarray([0.485, 0.456, 0.406], np.float32)
+STD = np.asarray([0.229, 0.224, 0.225], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+  """Ranges of the random views; the defaults are the published ones."""
+
+  pad_px: int = 4  # reflected border, and the reach of the random crop
+  flip: bool = True  # left-right, with probability 1/2
+  brightness: tuple[float, float] = (0.1, 0.9)  # added as logit(uniform)
+  contrast: tuple[float, float] = (0.6, 1.4)  # log-uniform factor of logits
+
+
+def prepare(images: jax.Array) -> jax.Array:
+  """Normalises uint8 images; passes floats on as already prepared.
+
+  Args:
+    images: [M, H, W, C] uint8 in [0, 255], or any float array.
+
+  Returns:
+    uint8: float32 (image / 255 - MEAN) / STD; float: the input.
+  """
+  if jnp.issubdtype(images.dtype, jnp.floating):
+    return images
+  _check_uint8(images)
+  return _normalise(images.astype(jnp.float32) / 255)
+
+
+def random_views(
+  key: jax.Array, images: jax.Array, config: AugmentConfig | None = None
+) -> jax.Array:
+  """One random view of each image, normalised.
+
+  Brightness and contrast act on logits, as fastai does:
+  sigmoid(c * (logit(x) + logit(u))), u uniform, c log-uniform.
+
+  Args:
+    key: consumed.
+    images: [M, H, W, C] uint8 in [0, 255].
+    config: ranges; None is the published ones.
+
+  Returns:
+    [M, H, W, C] float32, normalised as by `prepare`.
+  """
+  _check_uint8(images)
+  config = config or AugmentConfig()
+  height, width = images.shape[1:3]
+  if config.pad_px >= min(height, width):
+    raise types.InputError(
+      f"pad_px must be below the image size {min(height, width)}, got "
+      f"{config.pad_px}"
+    )
+
+  def draw(position):
+    return jax.random.uniform(jax.random.fold_in(key, position), (5,))
+
+  top, left, flip, brightness, contrast = jax.vmap(draw, out_axes=1)(
+    jnp.arange(images.shape[0])
+  )
+  rows = _window(top, height, config.pad_px)
+  columns = _window(left, width, config.pad_px)
+  if config.flip:
+    columns = jnp.where(flip[:, None] < 0.5, columns[:, ::-1], columns)
+  views = jax.vmap(lambda x, r, c: x[r][:, c])(images, rows, columns)
+
+  low, high = config.brightness
+  shift = jax.scipy.special.logit(low + (high - low) * brightness)
+  low, high = (math.log(value) for value in config.contrast)
+  factor = jnp.exp(low + (high - low) * contrast)
+  # fastai's clamp, so that pure black and white stay finite.
+  pixels = jnp.clip(views.astype(jnp.float32) / 255, 1e-7, 1 - 1e-7)
+  logits = jax.scipy.special.logit(pixels)
+  logits = (logits + _per_image(shift)) * _per_image(factor)
+  return _normalise(jax.nn.sigmoid(logits))
+
+
+def _window(uniform: jax.Array, size: int, pad: int) -> jax.Array:
+  """[M] uniforms in [0, 1) -> [M, size] indices of a reflect-padded crop."""
+  start = jnp.floor(uniform * (2 * pad + 1)).astype(jnp.int32) - pad
+  index = jnp.abs(start[:, None] + jnp.arange(size)[None])
+  return jnp.where(index >= size, 2 * (size - 1) - index, index)
+
+
+def _per_image(x: jax.Array) -> jax.Array:
+  return x[:, None, None, None]
+
+
+def _normalise(pixels: jax.Array) -> jax.Array:
+  channels = pixels.shape[-1]
+  if channels != 3:
+    raise types.InputError(f"images must have 3 channels, got {channels}")
+  return (pixels - MEAN[None, None, None]) / STD[None, None, None]
+
+
+def _check_uint8(images: jax.Array) -> None:
+  if images.dtype != jnp.uint8 or images.ndim != 4:
+    raise types.InputError(
+      "images must be [M, H, W, 3] uint8, got "
+      f"{list(images.shape)} {images.dtype}; arrays of features or of "
+      "normalised images cannot be augmented (augment=False)"
+    )

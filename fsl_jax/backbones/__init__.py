@@ -1,0 +1,125 @@
+"""Networks as pure functions; the only folder that imports flax."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsl_jax import types
+from fsl_jax.backbones import conv64, resnet12, wide_resnet
+
+_FACTORIES: dict[str, Any] = {
+  "conv64": conv64.Conv64,
+  "resnet12": resnet12.ResNet12,
+  "wrn_16_4": lambda **kw: wide_resnet.WideResNet(
+    **({"blocks_per_group": 2, "widen": 4} | kw)
+  ),
+  "wrn_28_10": wide_resnet.WideResNet,
+}
+
+
+def names() -> tuple[str, ...]:
+  """Names that `create` knows."""
+  return tuple(_FACTORIES)
+
+
+def create(
+  name: str,
+  *,
+  num_classes: int,
+  image_size_px: int,
+  dtype: Any = None,
+  **options: Any,
+) -> types.Backbone:
+  """A network of the paper (section 4.1 and its code), untrained.
+
+  Args:
+    name: "conv64", "resnet12", "wrn_16_4" or "wrn_28_10".
+    num_classes: P, classes of the last linear layer.
+    image_size_px: H = W of the images, at least 16.
+    dtype: of the computation, such as `jnp.bfloat16`; parameters, statistics
+      and outputs stay float32. None computes in float32.
+    **options: widths of the network, as named by its class; the defaults are
+      the published ones.
+
+  Raises:
+    InputError: for an unknown name, or a size or count out of range.
+  """
+  if name not in _FACTORIES:
+    raise types.unknown_name("backbone", name, _FACTORIES)
+  if image_size_px < 16:
+    raise types.InputError(
+      f"image_size_px must be at least 16 (four halvings), got {image_size_px}"
+    )
+  if num_classes < 1:
+    raise types.InputError(f"num_classes must be positive, got {num_classes}")
+  module = _FACTORIES[name](num_classes=num_classes, dtype=dtype, **options)
+  return _from_module(module, name, num_classes, image_size_px)
+
+
+def _from_module(
+  module: nn.Module, name: str, num_classes: int, image_size_px: int
+) -> types.Backbone:
+  def check(images):
+    if images.ndim != 4 or images.shape[1:3] != (image_size_px, image_size_px):
+      raise types.InputError(
+        f"{name} was made for [M, {image_size_px}, {image_size_px}, C] images, "
+        f"got {list(images.shape)}"
+      )
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+      raise types.InputError(
+        f"{name} takes normalised float images, got {images.dtype}; see "
+        "augment.normalise"
+      )
+
+  def init(key, images):
+    check(images)
+    variables = module.init(key, images, train=False)
+    return {k: variables[k] for k in ("params", "batch_stats")}
+
+  def apply(variables, images, *, train, mask=None):
+    check(images)
+    if not train:
+      return (
+        module.apply(variables, images, train=False),
+        variables["batch_stats"],
+      )
+    outputs, updated = module.apply(
+      variables, images, train=True, mask=mask, mutable=["batch_stats"]
+    )
+    return outputs, updated["batch_stats"]
+
+  return types.Backbone(init, apply, name, num_classes, image_size_px)
+
+
+def identity() -> types.Backbone:
+  """Logits and features are the images, flattened: for cached features.
+
+  A method on frozen features is the same adapter over this backbone.
+  """
+
+  def init(key, images):
+    del key, images
+    return {"params": {}, "batch_stats": {}}
+
+  def apply(variables, images, *, train, mask=None):
+    del train, mask
+    flat = images.reshape(images.shape[0], -1)
+    return types.Outputs(flat, flat), variables["batch_stats"]
+
+  return types.Backbone(init, apply, "identity")
+
+
+def init_shapes(backbone: types.Backbone, channels: int = 3) -> types.Variables:
+  """Shapes and dtypes of the variables, computed without any work."""
+  size = backbone.image_size_px
+  images = jax.ShapeDtypeStruct((1, size, size, channels), np.float32)
+  return jax.eval_shape(backbone.init, jax.random.key(0), images)
+
+
+def num_parameters(backbone: types.Backbone) -> int:
+  """Trainable parameters, the last linear layer included."""
+  params = init_shapes(backbone)["params"]
+  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

@@ -1,0 +1,51 @@
+"""Conv-64, the four-block network of the first few-shot papers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fsl_jax import types
+from fsl_jax.backbones import layers
+
+
+class ConvBlock(nn.Module):
+  width: int
+  dtype: jnp.dtype | None
+
+  @nn.compact
+  def __call__(self, x, *, train, mask):
+    x = layers.Conv3x3(
+      self.width, use_bias=True, dtype=self.dtype, name="conv"
+    )(x)
+    x = layers.BatchNorm(dtype=self.dtype, name="norm")(
+      x, train=train, mask=mask
+    )
+    return layers.max_pool_2x2(nn.relu(x))
+
+
+class Conv64(nn.Module):
+  """4 x [3x3 convolution with bias, batch norm, ReLU, 2x2 max-pool], linear.
+
+  Features are the flattened last block: 64 * (size // 16)^2.
+  """
+
+  num_classes: int
+  width: int = 64
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    images: jax.Array,
+    *,
+    train: bool,
+    mask: jax.Array | None = None,
+  ) -> types.Outputs:
+    x = images
+    for i in range(4):
+      x = ConvBlock(self.width, self.dtype, name=f"block{i}")(
+        x, train=train, mask=mask
+      )
+    return layers.Classifier(self.num_classes, self.dtype, name="classifier")(
+      x.reshape(x.shape[0], -1)
+    )

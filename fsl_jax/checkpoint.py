@@ -1,0 +1,165 @@
+"""Saves and restores variables with metadata; all of orbax is in this file.
+
+A checkpoint is a folder of arrays and one JSON of metadata; nothing in it is
+ever unpickled. The metadata holds a digest of the arrays, so a checkpoint
+that changed on disk is refused instead of giving other numbers.
+"""
+
+import hashlib
+import logging
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+
+from fsl_jax import types
+
+_DIGEST = "sha256"
+
+
+def digest(tree: Any) -> str:
+  """SHA-256 over paths, shapes, dtypes and bytes of all arrays of a tree."""
+  sha = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    array = np.asarray(leaf)
+    sha.update(f"{_path_name(path)} {array.shape} {array.dtype}\n".encode())
+    sha.update(np.ascontiguousarray(array).tobytes())
+  return sha.hexdigest()
+
+
+def save(path: str | pathlib.Path, tree: Any, meta: dict[str, Any]) -> None:
+  """Writes a checkpoint folder; it appears complete or not at all.
+
+  Args:
+    path: folder to make; must not exist.
+    tree: arrays in nested dicts, lists or NamedTuples.
+    meta: JSON values.
+  """
+  path = pathlib.Path(path).absolute()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Orbax leaves its temporary folder behind when it is killed.
+  for stale in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
+    shutil.rmtree(stale, ignore_errors=True)
+  meta = dict(meta, **{_DIGEST: digest(tree)})
+  _orbax().save(str(path), jax.tree.map(np.asarray, tree), custom_metadata=meta)
+
+
+def restore(
+  path: str | pathlib.Path, like: Any = None
+) -> tuple[Any, dict[str, Any]]:
+  """Reads a checkpoint made by `save`, or the newest of `save_step`.
+
+  Args:
+    path: a checkpoint, or a folder of steps.
+    like: a tree of arrays or shapes whose structure the result takes; None
+      gives nested dicts.
+
+  Returns:
+    The arrays as NumPy, and the metadata.
+
+  Raises:
+    InputError: if there is no checkpoint, it is damaged, or it does not fit.
+  """
+  path = pathlib.Path(path).absolute()
+  steps = _steps(path)
+  if steps:
+    path = steps[-1]
+  if not (path / "_CHECKPOINT_METADATA").is_file():
+    raise types.InputError(
+      f"no checkpoint at {path}: expected a folder written by "
+      "experiments/pretrain.py or fsl_jax.checkpoint.save"
+    )
+  orbax = _orbax()
+  try:
+    stored = orbax.metadata(str(path))
+    meta = dict(stored.custom_metadata or {})
+    # Without shapes given, orbax restores to the devices it was saved from.
+    abstract = jax.tree.map(
+      lambda leaf: np.empty(leaf.shape, leaf.dtype), stored.metadata
+    )
+    tree = orbax.load(str(path), abstract)
+  except Exception as error:  # Orbax and TensorStore raise many types.
+    reason = str(error).splitlines()[0][:200] if str(error) else ""
+    raise types.InputError(
+      f"the checkpoint at {path} is damaged and cannot be read "
+      f"({type(error).__name__}: {reason})"
+    ) from error
+  expected = meta.pop(_DIGEST, None)
+  if digest(tree) != expected:
+    raise types.InputError(
+      f"the checkpoint at {path} is damaged: its arrays no longer have the "
+      f"SHA-256 {str(expected)[:12]}... they were saved with"
+    )
+  meta["digest"] = expected
+  return (tree if like is None else _restructure(tree, like, path)), meta
+
+
+def save_step(
+  folder: str | pathlib.Path, step: int, tree: Any, meta: dict[str, Any]
+) -> None:
+  """Saves as `folder/<step>`, then removes the steps before it.
+
+  Killed at any moment, at least one complete step is left.
+  """
+  folder = pathlib.Path(folder)
+  path = folder / f"{step:08d}"
+  if path.exists():
+    shutil.rmtree(path)
+  save(path, tree, meta)
+  for old in _steps(folder):
+    if old.name != path.name:
+      shutil.rmtree(old)
+
+
+def exists(path: str | pathlib.Path) -> bool:
+  """Whether `restore` would find a checkpoint there."""
+  path = pathlib.Path(path)
+  return bool(_steps(path)) or (path / "_CHECKPOINT_METADATA").is_file()
+
+
+def _steps(folder: pathlib.Path) -> list[pathlib.Path]:
+  if not folder.is_dir():
+    return []
+  return sorted(p for p in folder.iterdir() if p.name.isdigit())
+
+
+def _restructure(tree, like, path):
+  """Puts restored leaves into the structure of `like`, checking shapes."""
+  leaves = {
+    _path_name(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)
+  }
+  wanted, structure = jax.tree_util.tree_flatten_with_path(like)
+  names = [_path_name(p) for p, _ in wanted]
+  if sorted(names) != sorted(leaves):
+    odd = sorted(set(names) ^ set(leaves))[0]
+    raise types.InputError(
+      f"the checkpoint at {path} is of another network: {odd!r} is in one "
+      "but not in the other"
+    )
+  for name, (_, expected) in zip(names, wanted, strict=True):
+    if leaves[name].shape != expected.shape:
+      raise types.InputError(
+        f"the checkpoint at {path} is of another network: {name!r} has shape "
+        f"{list(leaves[name].shape)}, expected {list(expected.shape)}"
+      )
+  return jax.tree.unflatten(structure, [leaves[name] for name in names])
+
+
+def _path_name(path) -> str:
+  parts = []
+  for key in path:
+    for attribute in ("key", "name", "idx"):
+      if hasattr(key, attribute):
+        parts.append(str(getattr(key, attribute)))
+        break
+  return "/".join(parts)
+
+
+def _orbax():
+  # Imported late: it takes a second. Its progress notes are not the user's.
+  logging.getLogger("absl").setLevel(logging.ERROR)
+  from orbax.checkpoint import v1
+
+  return v1

@@ -1,0 +1,117 @@
+"""Episodes as arrays: one, or a stream of batches made ahead of their use."""
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+
+from fsl_jax import types
+from fsl_jax.episodes import sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """`episodes` with a leading B; [B] bool `mask`, False where padded."""
+
+  episodes: types.Episode
+  mask: np.ndarray
+
+
+def episode(
+  dataset: types.ClassIndexed,
+  protocol: sampler.Protocol,
+  *,
+  seed: int,
+  index: int,
+) -> types.Episode:
+  """Episode `index` with its images, as NumPy arrays (unbatched)."""
+  rows = sampler.draw(dataset, protocol, seed=seed, index=index)
+  task = types.Task(
+    support_images=dataset.images[rows.support],
+    support_labels=rows.support_labels,
+    support_mask=np.ones(len(rows.support), bool),
+    query_images=dataset.images[rows.query],
+    query_mask=np.ones(len(rows.query), bool),
+    num_ways=protocol.ways,
+  )
+  return types.Episode(
+    task=task,
+    query_labels=rows.query_labels,
+    index=np.int32(index),
+    class_ids=rows.class_ids,
+    support_rows=rows.support,
+    query_rows=rows.query,
+  )
+
+
+def batches(
+  dataset: types.ClassIndexed,
+  protocol: sampler.Protocol,
+  *,
+  seed: int,
+  indices: Sequence[Sequence[int]],
+  batch_size: int,
+  prefetch: int = 2,
+) -> Iterator[Batch]:
+  """Batches of episodes, drawn by a thread while the device works.
+
+  Args:
+    dataset: split to draw from.
+    protocol: of every episode.
+    seed: of the sampler.
+    indices: the episodes of each batch, at most `batch_size` of them.
+    batch_size: B. A shorter batch is padded with copies of its first episode
+      whose mask is False, so that every batch has the same shapes.
+    prefetch: batches held ready.
+
+  Raises:
+    InputError: before the first batch, if the data cannot serve the protocol.
+  """
+  sampler.check(dataset, protocol)
+  ready: queue.Queue = queue.Queue(maxsize=prefetch)
+  stop = threading.Event()
+
+  def put(item) -> None:
+    while not stop.is_set():
+      try:
+        return ready.put(item, timeout=0.1)
+      except queue.Full:
+        continue
+
+  def work() -> None:
+    try:
+      for batch_indices in indices:
+        if stop.is_set():
+          return
+        put(_stack(dataset, protocol, seed, batch_indices, batch_size))
+      put(None)
+    except BaseException as error:  # Re-raised where the batch is awaited.
+      put(error)
+
+  thread = threading.Thread(target=work, daemon=True)
+  thread.start()
+  try:
+    while (item := ready.get()) is not None:
+      if isinstance(item, BaseException):
+        raise item
+      yield item
+  finally:
+    stop.set()
+    thread.join()
+
+
+def _stack(dataset, protocol, seed, indices, batch_size) -> Batch:
+  made = [
+    episode(dataset, protocol, seed=seed, index=index) for index in indices
+  ]
+  padding = batch_size - len(made)
+  if padding < 0:
+    raise types.InputError(
+      f"{len(made)} episodes do not fit a batch of {batch_size}"
+    )
+  made += [made[0]] * padding
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *made)
+  return Batch(stacked, np.arange(batch_size) < len(indices))

@@ -1,0 +1,247 @@
+"""Scores methods on the same episodes; the only stage that sees the labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fsl_jax import hardness as hardness_lib
+from fsl_jax import run_folder as run_folder_lib
+from fsl_jax import types
+from fsl_jax.adapt import batched
+from fsl_jax.episodes import feeder, sampler
+
+RECORDS = "episodes.jsonl"
+CURVES = ("support_loss", "support_accuracy", "query_entropy")
+DEFAULT_BATCH_SIZE = 8
+
+
+def run(
+  adapter: types.Adapter,
+  variables: types.Variables,
+  dataset: types.ClassIndexed,
+  **options: Any,
+) -> types.EvalResult:
+  """Scores one method; options and errors as for `run_many`."""
+  return run_many([adapter], variables, dataset, **options)[adapter.name]
+
+
+def run_many(
+  adapters: Sequence[types.Adapter],
+  variables: types.Variables,
+  dataset: types.ClassIndexed,
+  *,
+  seed: int = 0,
+  num_episodes: int = 1000,
+  ways: int = 5,
+  shots: int = 1,
+  queries: int = 15,
+  batch_size: int = DEFAULT_BATCH_SIZE,
+  chunk: int | None = None,
+  extractor: hardness_lib.ExtractFn | None = None,
+  extractor_variables: types.Variables | None = None,
+  folder: run_folder_lib.RunFolder | None = None,
+  records: str = RECORDS,
+  progress: bool = True,
+) -> dict[str, types.EvalResult]:
+  """Scores several methods on episodes 0 to num_episodes - 1, in one pass.
+
+  Source: section 4.1. Every method meets the same episodes and, in its
+  augmentation, the same random numbers.
+
+  Args:
+    adapters: methods with distinct names.
+    variables: of the pre-trained backbone.
+    dataset: split to draw from.
+    seed: of the episodes and of the adaptation.
+    num_episodes: n.
+    ways: N.
+    shots: K.
+    queries: Q.
+    batch_size: B, episodes per call of the compiled program. No result
+      depends on it.
+    chunk: episodes that are vmapped together, see `batched.compile`.
+    extractor: network of the hardness; None leaves hardness NaN.
+    extractor_variables: of `extractor`; None takes `variables`.
+    folder: where one JSON line per episode is kept; episodes that are there
+      already are not computed again.
+    records: name of that file.
+    progress: shows a bar.
+
+  Returns:
+    One result per method, in the order of `adapters`.
+
+  Raises:
+    InputError: before any work, if the data cannot serve the episodes.
+  """
+  names = [adapter.name for adapter in adapters]
+  if not names or len(set(names)) < len(names):
+    raise types.InputError(f"methods must have distinct names, got {names}")
+  if num_episodes < 1 or batch_size < 1:
+    raise types.InputError(
+      "num_episodes and batch_size must be at least 1, got "
+      f"{num_episodes} and {batch_size}"
+    )
+  protocol = sampler.Protocol(ways=ways, shots=shots, queries=queries)
+  sampler.check(dataset, protocol)
+  chunk = chunk or batched.default_chunk()
+  batch_size = -(-batch_size // chunk) * chunk
+
+  done = _stored(folder, records, names)
+  # Whole batches are done again if an episode is missing, so that a resumed
+  # run feeds the compiled programs exactly what an uninterrupted one does.
+  batches = [
+    list(range(start, min(start + batch_size, num_episodes)))
+    for start in range(0, num_episodes, batch_size)
+  ]
+  missing = [b for b in batches if not all(i in done for i in b)]
+  if missing:
+    score = _Scorer(
+      adapters, variables, seed, chunk, extractor, extractor_variables
+    )
+    bar = _bar(num_episodes, sum(map(len, missing)), protocol, progress)
+    for batch in feeder.batches(
+      dataset, protocol, seed=seed, indices=missing, batch_size=batch_size
+    ):
+      fresh = [r for r in score(batch) if r["index"] not in done]
+      done |= {r["index"]: r for r in fresh}
+      if folder is not None:
+        folder.append(records, fresh)
+      bar.update(int(batch.mask.sum()))
+    bar.close()
+  ordered = [done[i] for i in range(num_episodes)]
+  return {a.name: _result(a, ordered, protocol) for a in adapters}
+
+
+class _Scorer:
+  """Runs every method on a batch and compares with the query labels."""
+
+  def __init__(
+    self,
+    adapters: Sequence[types.Adapter],
+    variables: types.Variables,
+    seed: int,
+    chunk: int,
+    extractor: hardness_lib.ExtractFn | None,
+    extractor_variables: types.Variables | None,
+  ):
+    self._variables = jax.device_put(variables)
+    self._key = jax.random.key(seed)
+    self._programs = {
+      adapter.name: batched.compile(adapter, chunk=chunk)
+      for adapter in adapters
+    }
+    self._hardness = None
+    if extractor is not None:
+      self._extractor_variables = (
+        self._variables
+        if extractor_variables is None
+        else jax.device_put(extractor_variables)
+      )
+      self._hardness = jax.jit(
+        lambda v, episodes: jax.lax.map(
+          lambda e: hardness_lib.of_episode(extractor, v, e), episodes
+        )
+      )
+
+  def __call__(self, batch: feeder.Batch) -> list[dict[str, Any]]:
+    episodes = jax.device_put(batch.episodes)
+    # Everything is dispatched before anything is waited for.
+    outputs = {
+      name: program(self._key, self._variables, episodes.task, episodes.index)
+      for name, program in self._programs.items()
+    }
+    hardness = None
+    if self._hardness is not None:
+      hardness = self._hardness(self._extractor_variables, episodes)
+    outputs, hardness = jax.device_get((outputs, hardness))
+    return [
+      {
+        "index": int(batch.episodes.index[b]),
+        "class_ids": batch.episodes.class_ids[b].tolist(),
+        "hardness": None if hardness is None else _number(hardness[b]),
+        "methods": {
+          name: _score(batch.episodes, b, logits[b], infos)
+          for name, (logits, infos) in outputs.items()
+        },
+      }
+      for b in np.flatnonzero(batch.mask)
+    ]
+
+
+def _score(
+  episodes: types.Episode, b: int, logits: np.ndarray, infos: types.AdaptInfo
+) -> dict[str, Any]:
+  """One method on one episode: accuracy, predictions, curves."""
+  mask = episodes.task.query_mask[b]
+  predictions = logits.argmax(-1)
+  finite = bool(np.isfinite(logits[mask]).all() and infos.is_finite[b].all())
+  hits = predictions[mask] == episodes.query_labels[b][mask]
+  return {
+    "accuracy": float(np.mean(hits, dtype=np.float64)) if finite else None,
+    "is_finite": finite,
+    "predictions": predictions.tolist(),
+  } | {
+    name: [_number(value) for value in getattr(infos, name)[b]]
+    for name in CURVES
+  }
+
+
+def _number(value: Any) -> float | None:
+  """JSON has neither NaN nor infinity."""
+  return float(value) if np.isfinite(value) else None
+
+
+def _stored(
+  folder: run_folder_lib.RunFolder | None, records: str, names: list[str]
+) -> dict[int, dict[str, Any]]:
+  """Records of episodes that a former run of the folder has finished."""
+  if folder is None:
+    return {}
+  stored = folder.read(records)
+  for record in stored:
+    if missing := set(names) - set(record["methods"]):
+      raise types.InputError(
+        f"{folder.path / records} has no results of {sorted(missing)[0]!r}; "
+        "choose another run folder"
+      )
+  return {record["index"]: record for record in stored}
+
+
+def _result(
+  adapter: types.Adapter,
+  records: list[dict[str, Any]],
+  protocol: sampler.Protocol,
+) -> types.EvalResult:
+  own = [record["methods"][adapter.name] for record in records]
+  return types.EvalResult(
+    method=adapter.name,
+    query_use=adapter.query_use,
+    protocol={
+      "ways": protocol.ways,
+      "shots": protocol.shots,
+      "queries": protocol.queries,
+    },
+    index=np.asarray([record["index"] for record in records]),
+    accuracy=np.asarray([r["accuracy"] for r in own], np.float64),
+    hardness=np.asarray([r["hardness"] for r in records], np.float64),
+    predictions=np.asarray([r["predictions"] for r in own]),
+    curves={
+      name: np.asarray([r[name] for r in own], np.float64) for name in CURVES
+    },
+  )
+
+
+def _bar(
+  total: int, missing: int, protocol: sampler.Protocol, enabled: bool
+) -> Any:
+  import tqdm
+
+  return tqdm.tqdm(
+    total=total,
+    initial=total - missing,
+    desc=f"{protocol.ways}-way {protocol.shots}-shot",
+    unit="episode",
+    disable=not enabled,
+  )

@@ -1,0 +1,286 @@
+"""The types that the stages hand to each other, and the legend of their shapes.
+
+Legend, used by name in every docstring of the library:
+
+  B  episodes in a batch          H W C  height, width, channels of an image
+  N  ways: classes of an episode  D      width of the features
+  K  shots: support images/class  P      width of the base-class logits
+  Q  queries per class            M      images in any batch
+  S  support images, N * K when every class has K
+  T  query images, N * Q when every class has Q
+
+Shapes are those of one episode; a batch of episodes is the same type with a
+leading B on every array.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Variables = Mapping[str, Any]
+"""`{"params": ..., "batch_stats": ...}`, nested dicts of float32 arrays."""
+
+
+class InputError(ValueError):
+  """Something the user gave is wrong; the message is one sentence that says
+  what was wrong, where, and what was expected. Scripts print it bare."""
+
+
+def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
+  """The error for a name that is in no table, suggesting the nearest."""
+  known = sorted(known)
+  near = difflib.get_close_matches(given, known, n=1)
+  hint = f"did you mean {near[0]!r}? " if near else ""
+  return InputError(
+    f"unknown {kind} {given!r}; {hint}known: {', '.join(known)}"
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassIndexed:
+  """One split of a data set, held in memory and indexed by class.
+
+  Attributes:
+    images: [n, H, W, 3] uint8 in [0, 255].
+    class_ids: [n] int32 in [0, num_classes), ascending.
+    class_names: one name per class of this split.
+    image_ids: one stable name per image. Within a class images are sorted by
+      it, so that an episode does not depend on the order of a container.
+    name: data set, such as "icons".
+    split: "base", "val", "novel" or "base+val".
+    fingerprint: hex digest of the pixels and labels of the prepared data set,
+      before resizing; empty for a data set made on the fly.
+  """
+
+  images: np.ndarray
+  class_ids: np.ndarray
+  class_names: tuple[str, ...]
+  image_ids: tuple[str, ...]
+  name: str
+  split: str
+  fingerprint: str = ""
+
+  def __post_init__(self) -> None:
+    n = len(self.class_ids)
+    if self.images.dtype != np.uint8 or self.images.ndim != 4:
+      raise InputError(
+        "images must be [n, H, W, 3] uint8, got "
+        f"{list(self.images.shape)} {self.images.dtype}"
+      )
+    if len(self.images) != n or len(self.image_ids) != n:
+      raise InputError(
+        f"images ({len(self.images)}), class_ids ({n}) and image_ids "
+        f"({len(self.image_ids)}) must be equally many"
+      )
+    if n and np.any(np.diff(self.class_ids) < 0):
+      raise InputError("class_ids must be sorted in ascending order")
+    if n and not 0 <= self.class_ids[0] <= self.class_ids[-1] < len(
+      self.class_names
+    ):
+      raise InputError(
+        f"class_ids must lie in [0, {len(self.class_names)}), got "
+        f"{self.class_ids[0]} to {self.class_ids[-1]}"
+      )
+
+  @property
+  def num_classes(self) -> int:
+    return len(self.class_names)
+
+  @property
+  def image_size_px(self) -> int:
+    """Height of the images; they are square."""
+    return self.images.shape[1]
+
+  def class_offsets(self) -> np.ndarray:
+    """[num_classes + 1] int64: class c is rows offsets[c]:offsets[c + 1]."""
+    return np.searchsorted(
+      self.class_ids, np.arange(self.num_classes + 1)
+    ).astype(np.int64)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What a method may see of an episode. Query labels are not in it.
+
+  Padding: a masked-out image changes nothing, whatever its pixels and label.
+  A class without a support image is absent: its logits are -inf.
+
+  Attributes:
+    support_images: [S, H, W, C] uint8 in [0, 255], or float32 that is taken as
+      already normalised (features [S, D] with the identity backbone).
+    support_labels: [S] int32 in [0, N).
+    support_mask: [S] bool, False where the image is padding.
+    query_images: [T, H, W, C], as support_images.
+    query_mask: [T] bool.
+    num_ways: N, static.
+  """
+
+  support_images: jax.Array
+  support_labels: jax.Array
+  support_mask: jax.Array
+  query_images: jax.Array
+  query_mask: jax.Array
+  num_ways: int = dataclasses.field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Episode:
+  """A task together with what only the evaluation may see.
+
+  Attributes:
+    task: what the method gets.
+    query_labels: [T] int32 in [0, N); 0 where `task.query_mask` is False.
+    index: [] int32, the i it was drawn with.
+    class_ids: [N] int32, data set classes behind the labels 0 to N - 1.
+    support_rows: [S] int32 rows of `ClassIndexed.images`; 0 where padded.
+    query_rows: [T] int32.
+  """
+
+  task: Task
+  query_labels: jax.Array
+  index: jax.Array
+  class_ids: jax.Array
+  support_rows: jax.Array
+  query_rows: jax.Array
+
+
+class Outputs(NamedTuple):
+  """What a backbone says of a batch of images."""
+
+  logits: jax.Array  # [M, P] float32, of the base classes, unnormalised.
+  features: jax.Array  # [M, D] float32, the input of the last linear layer.
+
+
+class ApplyFn(Protocol):
+  def __call__(
+    self,
+    variables: Variables,
+    images: jax.Array,
+    *,
+    train: bool,
+    mask: jax.Array | None = None,
+  ) -> tuple[Outputs, Any]:
+    """Runs the network.
+
+    Args:
+      variables: as made by `Backbone.init`.
+      images: [M, H, W, C] float32, normalised.
+      train: True normalises with the statistics of this batch and returns
+        moved running statistics; False uses the running statistics.
+      mask: [M] bool; images where it is False do not enter the statistics.
+
+    Returns:
+      `Outputs`, and the new `batch_stats` (unchanged unless `train`).
+    """
+
+
+class Backbone(NamedTuple):
+  """A network as a pair of pure functions.
+
+  `init(key, images) -> variables` consumes the key and needs only the shape
+  of `images` [M, H, W, C]; it also runs under `jax.eval_shape`.
+  """
+
+  init: Callable[[jax.Array, jax.Array], Variables]
+  apply: ApplyFn
+  name: str = "custom"
+  num_classes: int | None = None  # P, if fixed
+  image_size_px: int | None = None  # H = W, if fixed
+
+
+class AdaptInfo(NamedTuple):
+  """What one step of adaptation looked like; [] float32 unless said.
+
+  Losses are those before the step's update, on the images the step saw
+  (augmented, batch statistics). NaN where a method has no such thing.
+  """
+
+  support_loss: jax.Array  # cross-entropy, nats
+  support_accuracy: jax.Array  # fraction
+  query_entropy: jax.Array  # nats, mean over queries
+  is_finite: jax.Array  # [] bool: losses and all parameters are finite
+
+
+class Adapter(NamedTuple):
+  """A few-shot method as three pure functions of one episode (unbatched).
+
+  `init(key, variables, task) -> state` consumes the key.
+  `step(state, task) -> (state, AdaptInfo)`, called `num_steps` times.
+  `predict(state, task) -> [T, N]` float32 logits, unnormalised.
+  """
+
+  init: Callable[[jax.Array, Variables, Task], Any]
+  step: Callable[[Any, Task], tuple[Any, AdaptInfo]]
+  predict: Callable[[Any, Task], jax.Array]
+  num_steps: int
+  name: str
+  query_use: str  # what of the queries the method used, for reports
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalResult:
+  """One method on n episodes, in the order of `index`.
+
+  An episode whose losses or parameters left the finite numbers has accuracy
+  NaN: it is counted in `num_non_finite` and takes no part in the mean.
+
+  Attributes:
+    method: name.
+    query_use: what of the queries the method used.
+    protocol: ways, shots, queries.
+    index: [n] int64, the episodes.
+    accuracy: [n] float64 fractions in [0, 1].
+    hardness: [n] float64, nats; NaN where it was not computed.
+    predictions: [n, T] int64 in [0, N).
+    curves: per-step infos, each [n, steps] float64: "support_loss",
+      "support_accuracy", "query_entropy".
+  """
+
+  method: str
+  query_use: str
+  protocol: Mapping[str, int]
+  index: np.ndarray
+  accuracy: np.ndarray
+  hardness: np.ndarray
+  predictions: np.ndarray
+  curves: Mapping[str, np.ndarray]
+
+  @property
+  def num_episodes(self) -> int:
+    return len(self.index)
+
+  @property
+  def num_non_finite(self) -> int:
+    return int((~np.isfinite(self.accuracy)).sum())
+
+  @property
+  def mean(self) -> float:
+    """Fraction, over the finite episodes; NaN if there is none."""
+    return float(_finite(self.accuracy).mean())
+
+  @property
+  def std(self) -> float:
+    """Population standard deviation over episodes, as the paper's code."""
+    return float(_finite(self.accuracy).std())
+
+  @property
+  def ci95(self) -> float:
+    """Half-width of the 95 % interval, 1.96 std / sqrt(n) (section 4.1)."""
+    return half_width(_finite(self.accuracy))
+
+
+def half_width(values: np.ndarray) -> float:
+  """1.96 std / sqrt(n), std of the population: the paper's 95 % interval."""
+  values = np.asarray(values, np.float64)
+  return float(1.96 * values.std() / np.sqrt(len(values)))
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+  finite = values[np.isfinite(values)]
+  return finite if len(finite) else np.full(1, np.nan)
