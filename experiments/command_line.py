@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from absl import app
+from absl import app, flags
 
 from fsl_jax import types
 
@@ -41,3 +41,14 @@ def run(main: Callable[[list[str]], None]) -> None:
     return 0
 
   app.run(guarded)
+
+
+def required(flag: flags.FlagHolder[str | None]) -> str:
+  """The value of a flag that has no sensible default.
+
+  Raises:
+    InputError: if it was not given.
+  """
+  if flag.value is None:
+    raise types.InputError(f"--{flag.name} is missing; --help explains it")
+  return flag.value

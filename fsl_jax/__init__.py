@@ -23,15 +23,16 @@ from fsl_jax import (
   evaluate,
   hardness,
   pretrain,
+  report,
   run_folder,
   types,
 )
 from fsl_jax.types import InputError
-
-__version__ = "0.1.0"
+from fsl_jax.version import __version__
 
 __all__ = [
   "InputError",
+  "__version__",
   "adapt",
   "augment",
   "backbones",
@@ -41,6 +42,7 @@ __all__ = [
   "evaluate",
   "hardness",
   "pretrain",
+  "report",
   "run_folder",
   "types",
 ]

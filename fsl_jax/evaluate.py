@@ -1,6 +1,7 @@
 """Scores methods on the same episodes; the only stage that sees the labels."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,7 +43,6 @@ def run_many(
   extractor: hardness_lib.ExtractFn | None = None,
   extractor_variables: types.Variables | None = None,
   folder: run_folder_lib.RunFolder | None = None,
-  records: str = RECORDS,
   progress: bool = True,
 ) -> dict[str, types.EvalResult]:
   """Scores several methods on episodes 0 to num_episodes - 1, in one pass.
@@ -64,9 +64,8 @@ def run_many(
     chunk: episodes that are vmapped together, see `batched.compile`.
     extractor: network of the hardness; None leaves hardness NaN.
     extractor_variables: of `extractor`; None takes `variables`.
-    folder: where one JSON line per episode is kept; episodes that are there
-      already are not computed again.
-    records: name of that file.
+    folder: where one JSON line per episode is kept, in `episodes.jsonl`;
+      episodes that are there already are not computed again.
     progress: shows a bar.
 
   Returns:
@@ -88,7 +87,7 @@ def run_many(
   chunk = chunk or batched.default_chunk()
   batch_size = -(-batch_size // chunk) * chunk
 
-  done = _stored(folder, records, names)
+  done = _stored(folder, protocol, names)
   # Whole batches are done again if an episode is missing, so that a resumed
   # run feeds the compiled programs exactly what an uninterrupted one does.
   batches = [
@@ -107,11 +106,53 @@ def run_many(
       fresh = [r for r in score(batch) if r["index"] not in done]
       done |= {r["index"]: r for r in fresh}
       if folder is not None:
-        folder.append(records, fresh)
+        folder.append(
+          RECORDS, [{"protocol": _as_dict(protocol)} | r for r in fresh]
+        )
       bar.update(int(batch.mask.sum()))
     bar.close()
   ordered = [done[i] for i in range(num_episodes)]
   return {a.name: _result(a, ordered, protocol) for a in adapters}
+
+
+def check_checkpoint(
+  meta: Mapping[str, Any],
+  dataset: types.ClassIndexed,
+  *,
+  cross_domain: bool = False,
+) -> None:
+  """Refuses an evaluation whose accuracy would not mean what it seems to.
+
+  Args:
+    meta: of the checkpoint, as `checkpoint.restore` gives it.
+    dataset: split to be evaluated on.
+    cross_domain: whether another data set than the checkpoint's is meant.
+
+  Raises:
+    InputError: if the network was trained on classes of this split, on other
+      pixels under the same name, or on another data set.
+  """
+  trained = meta["data"]
+  if trained["name"] != dataset.name:
+    if cross_domain:
+      return
+    raise types.InputError(
+      f"the checkpoint was trained on {trained['name']}, not on "
+      f"{dataset.name}; --cross_domain says that this is meant"
+    )
+  if trained["fingerprint"] != dataset.fingerprint:
+    raise types.InputError(
+      f"the checkpoint was trained on another {dataset.name}: fingerprint "
+      f"{trained['fingerprint'][:12]}, but the prepared data has "
+      f"{dataset.fingerprint[:12]}"
+    )
+  seen = sorted(set(trained["class_names"]) & set(dataset.class_names))
+  if seen:
+    raise types.InputError(
+      f"{len(seen)} of the {dataset.num_classes} classes of split "
+      f"{dataset.split!r} were trained on (such as {seen[0]!r}), so accuracy "
+      "on them would say nothing of new classes"
+    )
 
 
 class _Scorer:
@@ -166,7 +207,7 @@ class _Scorer:
           for name, (logits, infos) in outputs.items()
         },
       }
-      for b in np.flatnonzero(batch.mask)
+      for b in np.flatnonzero(batch.mask).tolist()
     ]
 
 
@@ -194,16 +235,22 @@ def _number(value: Any) -> float | None:
 
 
 def _stored(
-  folder: run_folder_lib.RunFolder | None, records: str, names: list[str]
+  folder: run_folder_lib.RunFolder | None,
+  protocol: sampler.Protocol,
+  names: list[str],
 ) -> dict[int, dict[str, Any]]:
   """Records of episodes that a former run of the folder has finished."""
   if folder is None:
     return {}
-  stored = folder.read(records)
+  stored = [
+    record
+    for record in folder.read(RECORDS)
+    if record["protocol"] == _as_dict(protocol)
+  ]
   for record in stored:
     if missing := set(names) - set(record["methods"]):
       raise types.InputError(
-        f"{folder.path / records} has no results of {sorted(missing)[0]!r}; "
+        f"{folder.path / RECORDS} has no results of {sorted(missing)[0]!r}; "
         "choose another run folder"
       )
   return {record["index"]: record for record in stored}
@@ -218,11 +265,7 @@ def _result(
   return types.EvalResult(
     method=adapter.name,
     query_use=adapter.query_use,
-    protocol={
-      "ways": protocol.ways,
-      "shots": protocol.shots,
-      "queries": protocol.queries,
-    },
+    protocol=_as_dict(protocol),
     index=np.asarray([record["index"] for record in records]),
     accuracy=np.asarray([r["accuracy"] for r in own], np.float64),
     hardness=np.asarray([r["hardness"] for r in records], np.float64),
@@ -231,6 +274,10 @@ def _result(
       name: np.asarray([r[name] for r in own], np.float64) for name in CURVES
     },
   )
+
+
+def _as_dict(protocol: sampler.Protocol) -> dict[str, int]:
+  return dataclasses.asdict(protocol)
 
 
 def _bar(

@@ -16,16 +16,16 @@ from fsl_jax.adapt import heads, losses, micro_batches
 
 MICRO_BATCH = 75  # images; bounds memory, changes no result
 
-ExtractFn = Callable[[types.Variables, jax.Array], jax.Array]
+ExtractFn = Callable[[types.Variables, types.Array], jax.Array]
 
 
 def log_odds(
-  support: jax.Array,
-  support_labels: jax.Array,
-  support_mask: jax.Array,
-  query: jax.Array,
-  query_labels: jax.Array,
-  query_mask: jax.Array,
+  support: types.Array,
+  support_labels: types.Array,
+  support_mask: types.Array,
+  query: types.Array,
+  query_labels: types.Array,
+  query_mask: types.Array,
   num_ways: int,
 ) -> jax.Array:
   """Mean over queries of log((1 - p) / p), p of the true class (eq. 9).

@@ -21,6 +21,9 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+Array = jax.Array | np.ndarray
+"""Episodes are NumPy arrays until they are placed on a device."""
+
 Variables = Mapping[str, Any]
 """`{"params": ..., "batch_stats": ...}`, nested dicts of float32 arrays."""
 
@@ -120,11 +123,11 @@ class Task:
     num_ways: N, static.
   """
 
-  support_images: jax.Array
-  support_labels: jax.Array
-  support_mask: jax.Array
-  query_images: jax.Array
-  query_mask: jax.Array
+  support_images: Array
+  support_labels: Array
+  support_mask: Array
+  query_images: Array
+  query_mask: Array
   num_ways: int = dataclasses.field(metadata={"static": True})
 
 
@@ -143,11 +146,11 @@ class Episode:
   """
 
   task: Task
-  query_labels: jax.Array
-  index: jax.Array
-  class_ids: jax.Array
-  support_rows: jax.Array
-  query_rows: jax.Array
+  query_labels: Array
+  index: Array
+  class_ids: Array
+  support_rows: Array
+  query_rows: Array
 
 
 class Outputs(NamedTuple):

@@ -47,14 +47,20 @@ def config(name: str, **options: Any) -> dict[str, Any]:
   return dataclasses.asdict(_resolve(name, options)[1])
 
 
-def _resolve(name, options):
+def option_names(name: str) -> set[str]:
+  """The options that `create` takes for a method."""
   if name not in _FACTORIES:
     raise types.unknown_name("method", name, _FACTORIES)
-  factory, config_class, preset = _FACTORIES[name]
-  known = {field.name for field in dataclasses.fields(config_class)}
+  _, config_class, preset = _FACTORIES[name]
+  return {f.name for f in dataclasses.fields(config_class)} - set(preset)
+
+
+def _resolve(name, options):
+  known = option_names(name)
   for option in options:
-    if option not in known - set(preset):
-      raise types.unknown_name(f"option of {name}", option, known - set(preset))
+    if option not in known:
+      raise types.unknown_name(f"option of {name}", option, known)
+  factory, config_class, preset = _FACTORIES[name]
   return factory, config_class(**(preset | options))
 
 

@@ -36,14 +36,15 @@ def embed(outputs: types.Outputs, *, input: str, relu: bool) -> jax.Array:
   return jax.nn.relu(x) if relu else x
 
 
-def l2_normalise(x: jax.Array) -> jax.Array:
+def l2_normalise(x: types.Array) -> jax.Array:
   """x / max(||x||, 1e-12) over the last axis."""
+  x = jnp.asarray(x)
   square = jnp.square(x).sum(-1, keepdims=True)
   return x / jnp.sqrt(jnp.maximum(square, NORM_EPSILON**2))
 
 
 def class_means(
-  embeddings: jax.Array, labels: jax.Array, mask: jax.Array, num_ways: int
+  embeddings: types.Array, labels: types.Array, mask: types.Array, num_ways: int
 ) -> jax.Array:
   """Mean embedding of each class; 0 for a class without support.
 
@@ -62,14 +63,14 @@ def class_means(
 
 
 def present_classes(
-  labels: jax.Array, mask: jax.Array, num_ways: int
+  labels: types.Array, mask: types.Array, num_ways: int
 ) -> jax.Array:
   """[N] bool: whether a class has an unmasked support image."""
   return _membership(labels, mask, num_ways, jnp.float32).sum(0) > 0
 
 
 def support_init(
-  embeddings: jax.Array, labels: jax.Array, mask: jax.Array, num_ways: int
+  embeddings: types.Array, labels: types.Array, mask: types.Array, num_ways: int
 ) -> Head:
   """w_k = mean of the class's embeddings, then normalised; b_k = 0.
 
@@ -82,8 +83,8 @@ def support_init(
 
 def classify(
   head: Head,
-  embeddings: jax.Array,
-  present: jax.Array,
+  embeddings: types.Array,
+  present: types.Array,
   *,
   temperature: float = 1.0,
 ) -> jax.Array:

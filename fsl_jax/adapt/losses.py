@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from fsl_jax import types
+
 ABSENT_LOGIT = -1e30
 """Logit of a class that has no support image. Finite, so that 0 * log 0 of an
 absent class is 0 and its gradient too."""
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(logits: types.Array, labels: types.Array) -> jax.Array:
   """-log p(y | x) in nats, of each example.
 
   Source: section 3.1, the first term of equation 8.
@@ -24,7 +26,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
   return -jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
 
 
-def entropy(logits: jax.Array) -> jax.Array:
+def entropy(logits: types.Array) -> jax.Array:
   """Shannon entropy of softmax(logits) in nats, of each example.
 
   Source: section 3.2, the second term of equation 8.
@@ -39,7 +41,7 @@ def entropy(logits: jax.Array) -> jax.Array:
   return -(jnp.exp(log_p) * log_p).sum(-1)
 
 
-def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+def masked_mean(values: types.Array, mask: types.Array) -> jax.Array:
   """Mean of `values` [M] where `mask` [M] is True; 0 if it nowhere is."""
   total = jnp.where(mask, values, 0).sum()
   return total / jnp.maximum(mask.sum(), 1).astype(values.dtype)

@@ -40,7 +40,7 @@ def episode(
   return types.Episode(
     task=task,
     query_labels=rows.query_labels,
-    index=np.int32(index),
+    index=np.asarray(index, np.int32),
     class_ids=rows.class_ids,
     support_rows=rows.support,
     query_rows=rows.query,

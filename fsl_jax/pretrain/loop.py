@@ -116,6 +116,15 @@ def run(
   log.close()
   path = folder.path / BEST
   variables, meta = checkpoint.restore(path)
+  folder.write_json(
+    "result.json",
+    {
+      "best_epoch": meta["epoch"],
+      "validation_accuracy": meta["validation_accuracy"],
+      "checkpoint_digest": meta["digest"],
+      "last_epoch": records[-1],
+    },
+  )
   return PretrainResult(variables, meta, records, path)
 
 

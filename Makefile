@@ -1,0 +1,38 @@
+# What people and CI call. Everything is installed into .venv.
+#   make demo   the paper's idea on real pictures, in minutes
+#   make test   type check and tests
+#   make lint   style
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONUNBUFFERED := 1
+
+.PHONY: demo test lint format install clean
+
+install: .venv/installed
+
+# Pins from requirements.txt; the package itself from this folder.
+.venv/installed: requirements.txt setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+demo: install
+	$(BIN)/python experiments/prepare_data.py --dataset=icons
+	$(BIN)/python experiments/demo.py
+
+test: install
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,116 @@
+"""Adapts to episodes of novel classes and scores the methods side by side.
+
+  python experiments/evaluate.py --checkpoint=runs/icons_conv64 \
+      --shots=1,5 --queries=3 --num_episodes=100 --run_dir=runs/icons_eval
+
+All methods meet the same episodes. The same command continues a run that was
+killed, and a larger --num_episodes adds to it. The run folder holds
+`episodes.jsonl` with one line per episode, `result.json`, the figures and
+`report.html`.
+"""
+
+import pathlib
+
+import command_line
+import config_flags
+import scoring
+from absl import flags
+
+from fsl_jax import adapt, checkpoint, data, episodes, evaluate, types
+from fsl_jax.pretrain import loop
+
+_CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", None, "Run folder of pretrain.py, or a checkpoint in one."
+)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
+_METHODS = flags.DEFINE_list(
+  "methods", list(adapt.names()), "Methods, separated by commas."
+)
+_DATASET = flags.DEFINE_string(
+  "dataset",
+  None,
+  f"Data set: {', '.join(data.names())}. Default: the checkpoint's.",
+)
+_SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Root folder of the prepared data sets."
+)
+_WAYS = flags.DEFINE_integer("ways", 5, "Classes per episode.")
+_SHOTS = flags.DEFINE_list("shots", ["1"], "Support images per class; a list.")
+_QUERIES = flags.DEFINE_integer("queries", 15, "Query images per class.")
+_NUM_EPISODES = flags.DEFINE_integer(
+  "num_episodes", 1000, "Episodes of each protocol."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and the adaptation.")
+_BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size",
+  evaluate.DEFAULT_BATCH_SIZE,
+  "Episodes per call of the compiled program.",
+)
+_CHUNK = flags.DEFINE_integer(
+  "chunk", None, "Episodes vmapped together. Default: by the device."
+)
+_CROSS_DOMAIN = flags.DEFINE_bool(
+  "cross_domain", False, "The data set may be another than the checkpoint's."
+)
+config_flags.define(adapt.finetune.FinetuneConfig)
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  path = pathlib.Path(command_line.required(_CHECKPOINT))
+  run_dir = command_line.required(_RUN_DIR)
+  plan = scoring.Plan(
+    run_dir=run_dir,
+    title=f"Few-shot evaluation: {pathlib.Path(run_dir).name}",
+    methods=_methods(),
+    protocols=[
+      episodes.Protocol(_WAYS.value, _whole(shots), _QUERIES.value)
+      for shots in _SHOTS.value
+    ],
+    num_episodes=[_NUM_EPISODES.value] * len(_SHOTS.value),
+    split=_SPLIT.value,
+    seed=_SEED.value,
+    batch_size=_BATCH_SIZE.value,
+    chunk=_CHUNK.value,
+    cross_domain=_CROSS_DOMAIN.value,
+  )
+  if checkpoint.exists(path / loop.BEST):
+    path = path / loop.BEST
+  variables, meta = checkpoint.restore(path)
+  paths = scoring.run(
+    plan,
+    variables,
+    meta,
+    dataset_name=_DATASET.value,
+    data_dir=_DATA_DIR.value,
+  )
+  print(f"\nreport: {paths[-1]}")
+
+
+def _methods() -> dict[str, dict[str, object]]:
+  """Each method with those of the given options that it has."""
+  given = config_flags.given(adapt.finetune.FinetuneConfig)
+  known = {name: adapt.option_names(name) for name in _METHODS.value}
+  for option in given:
+    if not any(option in names for names in known.values()):
+      raise types.InputError(
+        f"--{option} has no effect on {', '.join(_METHODS.value)}"
+      )
+  return {
+    name: {k: v for k, v in given.items() if k in known[name]}
+    for name in _METHODS.value
+  }
+
+
+def _whole(text: str) -> int:
+  try:
+    return int(text)
+  except ValueError:
+    raise types.InputError(
+      f"--shots must be whole numbers, got {text!r}"
+    ) from None
+
+
+if __name__ == "__main__":
+  command_line.run(main)

@@ -1,0 +1,148 @@
+"""From a checkpoint to a report: what `evaluate.py` and `demo.py` share."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fsl_jax import (
+  adapt,
+  backbones,
+  data,
+  episodes,
+  evaluate,
+  hardness,
+  report,
+  run_folder,
+  types,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What is to be evaluated; JSON values only."""
+
+  run_dir: str
+  title: str
+  # Name to options; all methods meet the same episodes.
+  methods: Mapping[str, Mapping[str, Any]]
+  protocols: Sequence[episodes.Protocol]
+  num_episodes: Sequence[int]  # of each protocol
+  split: str = "novel"
+  seed: int = 0
+  batch_size: int = evaluate.DEFAULT_BATCH_SIZE
+  chunk: int | None = None
+  cross_domain: bool = False
+  notes: Sequence[str] = ()
+
+
+def run(
+  plan: Plan,
+  variables: types.Variables,
+  meta: Mapping[str, Any],
+  *,
+  dataset_name: str | None = None,
+  data_dir: str | None = None,
+) -> list[pathlib.Path]:
+  """Evaluates, prints the tables, writes the report; returns its files.
+
+  Everything that can be checked is checked before the first episode.
+  """
+  backbone = backbones.create(**meta["backbone"])
+  methods = [
+    adapt.create(name, backbone, **options)
+    for name, options in plan.methods.items()
+  ]
+  dataset = data.load(
+    dataset_name or meta["data"]["name"],
+    plan.split,
+    data_dir=data_dir,
+    image_size_px=meta["backbone"]["image_size_px"],
+  )
+  evaluate.check_checkpoint(meta, dataset, cross_domain=plan.cross_domain)
+  for protocol in plan.protocols:
+    episodes.sampler.check(dataset, protocol)
+  folder = run_folder.RunFolder(plan.run_dir, _config(plan, meta, dataset))
+  sections = [
+    evaluate.run_many(
+      methods,
+      variables,
+      dataset,
+      seed=plan.seed,
+      num_episodes=num_episodes,
+      **dataclasses.asdict(protocol),
+      batch_size=plan.batch_size,
+      chunk=plan.chunk,
+      extractor=hardness.extractor(backbone),
+      folder=folder,
+    )
+    for protocol, num_episodes in zip(
+      plan.protocols, plan.num_episodes, strict=True
+    )
+  ]
+  print(report.terminal(sections))
+  return report.write(
+    folder.path,
+    sections,
+    title=plan.title,
+    provenance={
+      "config": folder.read_json("config.json"),
+      "starts": folder.read_json("provenance.json"),
+    },
+    notes=plan.notes,
+    sheet=_sheet(plan, dataset, sections[0]),
+  )
+
+
+def _config(
+  plan: Plan, meta: Mapping[str, Any], dataset: types.ClassIndexed
+) -> dict[str, Any]:
+  """What shapes the number of an episode. More episodes may be asked for
+  later, and the batch size changes no result, so neither is in it."""
+  return {
+    "seed": plan.seed,
+    "data": {
+      "name": dataset.name,
+      "split": dataset.split,
+      "image_size_px": dataset.image_size_px,
+      "fingerprint": dataset.fingerprint,
+    },
+    "backbone": meta["backbone"],
+    "checkpoint": {"digest": meta["digest"], "epoch": meta["epoch"]},
+    "pretrain": meta["pretrain"],
+    "methods": {
+      name: adapt.config(name, **options)
+      for name, options in plan.methods.items()
+    },
+    "hardness": "logits of the checkpoint's own backbone",
+  }
+
+
+def _sheet(
+  plan: Plan, dataset: types.ClassIndexed, section: report.Section
+) -> report.Sheet | None:
+  """The pictures of one episode, if the methods to compare are there."""
+  after = "transductive_finetune"
+  if after not in section or report.BASELINE not in section:
+    return None
+  if not np.isfinite(section[after].accuracy).any():
+    return None
+  choice = report.most_changed(section)
+  rows = episodes.sampler.draw(
+    dataset,
+    episodes.Protocol(**section[after].protocol),
+    seed=plan.seed,
+    index=choice.episode,
+  )
+  return report.Sheet(
+    support_images=dataset.images[rows.support],
+    support_labels=rows.support_labels,
+    query_images=dataset.images[rows.query],
+    query_labels=rows.query_labels,
+    before=section[report.BASELINE].predictions[choice.position],
+    after=section[after].predictions[choice.position],
+    class_names=tuple(dataset.class_names[c] for c in rows.class_ids),
+    rule=choice.rule,
+  )

@@ -1,0 +1,562 @@
+"""Properties that every few-shot method must have, over one table of them.
+
+In float64, so that "changes nothing" can be said to eleven digits: properties
+such as independence of padding hold but for the order of summation.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import chex
+import helpers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fsl_jax import adapt, backbones, types
+
+# Sums in another order differ by 1e-16; a few updates, with a learning rate a
+# hundred times the published one, amplify that. What does not belong into a
+# result moves it by 1e-5 and more (`test_comparison_has_teeth`).
+TOLERANCE = 1e-11
+
+ABSENT_BELOW = -1e20  # Logits of classes without support, however written.
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A method with options, and what is peculiar to it."""
+
+  id: str
+  method: str
+  options: dict[str, Any]
+  network: Any = helpers.tiny_backbone
+  # Random views are drawn by position in the set, and micro-batches have
+  # batch statistics of their own: there the order of images is an input.
+  order_matters: bool = False
+
+  @functools.cached_property
+  def adapter(self) -> types.Adapter:
+    return adapt.create(self.method, self.network(), **self.options)
+
+  @functools.cached_property
+  def variables(self) -> types.Variables:
+    network = self.network()
+    if network.name == "identity":
+      return network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    return helpers.tiny_variables(network)
+
+  @functools.cached_property
+  def program(self):
+    return jax.jit(
+      lambda key, variables, task: adapt.run.run(
+        key, self.adapter, variables, task
+      )
+    )
+
+  def make_task(self, *arguments, **options) -> types.Task:
+    """Normalised images, unless the method is to make views of them."""
+    task, _ = helpers.make_task(*arguments, **options)
+    augment = self.options.get("augment", self.adapter.num_steps > 0)
+    return task if augment else helpers.normalised(task)
+
+  def run(self, task, *, key=1, variables=None):
+    """Logits and infos."""
+    variables = self.variables if variables is None else variables
+    result = self.program(jax.random.key(key), variables, task)
+    return jax.device_get(result)
+
+
+# A large learning rate and few steps: what leaks, leaks within three epochs.
+TRAIN = {"augment": False, "steps": 3, "learning_rate": 5e-3}
+TUNED = "transductive_finetune"
+CASES = [
+  Case("support_init", "support_init", {}),
+  Case("support_init-features", "support_init", {"input": "features"}),
+  Case("finetune", "finetune", TRAIN),
+  Case(
+    "finetune-views", "finetune", TRAIN | {"augment": True}, order_matters=True
+  ),
+  Case("transductive", TUNED, TRAIN),
+  Case(
+    "transductive-views", TUNED, TRAIN | {"augment": True}, order_matters=True
+  ),
+  Case(
+    "transductive-parts", TUNED, TRAIN | {"micro_batch": 4}, order_matters=True
+  ),
+  Case("transductive-features", TUNED, TRAIN | {"input": "features"}),
+  Case("transductive-joint", TUNED, TRAIN | {"updates": "joint"}),
+  Case("transductive-frozen", TUNED, TRAIN | {"bn": "frozen"}),
+  Case(
+    "transductive-many_ways",
+    TUNED,
+    TRAIN
+    | {
+      "entropy_weight": "inverse_log_ways",
+      "relu": False,
+      "temperature": 0.5,
+    },
+  ),
+  Case("transductive-identity", TUNED, TRAIN, backbones.identity),
+  Case("prototype", "prototype", {}),
+  Case(
+    "prototype-cosine",
+    "prototype",
+    {"distance": "cosine", "input": "logits", "micro_batch": 4},
+  ),
+  Case("prototype-identity", "prototype", {}, backbones.identity),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _float64():
+  with jax.enable_x64(True):
+    yield
+
+
+# Scoped to the module so that pytest keeps the tests of one case together.
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.id)
+def case(request) -> Case:
+  return request.param
+
+
+def assert_same(ours, theirs):
+  """Equal but for the order of summation; absent classes stay absent."""
+  absent = theirs < ABSENT_BELOW
+  assert ((ours < ABSENT_BELOW) == absent).all()
+  np.testing.assert_allclose(
+    np.where(absent, 0, ours),
+    np.where(absent, 0, theirs),
+    rtol=TOLERANCE,
+    atol=TOLERANCE,
+  )
+
+
+def assert_same_infos(ours, theirs):
+  for name, a, b in zip(types.AdaptInfo._fields, ours, theirs, strict=True):
+    np.testing.assert_allclose(
+      a.astype(float), b.astype(float), rtol=0, atol=TOLERANCE, err_msg=name
+    )
+
+
+def pad(array, count, value):
+  """Appends `count` entries; for images, with the value as pixels."""
+  tail = np.full((count, *array.shape[1:]), value, array.dtype)
+  return np.concatenate([array, tail])
+
+
+def padded(task, *, pixel, label, ways=2):
+  """Three support images, two queries and two ways that are not there."""
+  return types.Task(
+    support_images=pad(task.support_images, 3, pixel),
+    support_labels=pad(task.support_labels, 3, label),
+    support_mask=pad(task.support_mask, 3, False),
+    query_images=pad(task.query_images, 2, pixel),
+    query_mask=pad(task.query_mask, 2, False),
+    num_ways=task.num_ways + ways,
+  )
+
+
+def test_shapes_and_finiteness(case):
+  task = case.make_task()
+  logits, infos = case.run(task)
+  assert logits.shape == (7, 3)
+  assert np.isfinite(logits).all()
+  assert np.isfinite(infos.support_loss).all()
+  assert all(info.shape == (case.adapter.num_steps,) for info in infos)
+  assert infos.is_finite.dtype == bool
+  assert infos.is_finite.all()
+
+
+def test_padding_changes_nothing(case):
+  task = case.make_task()
+  logits, infos = case.run(task)
+  # Labels of padding may be anything; a real class is the likeliest to leak,
+  # one that does not exist the likeliest to become NaN.
+  for pixel, label in ((0, 0), (255, 2), (17, 4), (200, 1000), (3, -1)):
+    wide, wide_infos = case.run(padded(task, pixel=pixel, label=label))
+    assert_same(wide[:7, :3], logits)
+    assert (wide[:7, 3:] < ABSENT_BELOW).all()
+    assert_same_infos(wide_infos, infos)
+
+
+def test_padding_may_be_nan(case):
+  task = case.make_task()
+  if not np.issubdtype(task.support_images.dtype, np.floating):
+    pytest.skip("uint8 has no NaN")
+  logits, infos = case.run(task)
+  wide, wide_infos = case.run(padded(task, pixel=np.nan, label=0))
+  assert_same(wide[:7, :3], logits)
+  assert_same_infos(wide_infos, infos)
+
+
+def test_mask_takes_images_out(case):
+  """A masked image and an absent class, in place of shorter arrays."""
+  task = case.make_task()
+  present = task.support_labels != 1
+  masked = dataclasses.replace(task, support_mask=present)
+  logits, infos = case.run(masked)
+  assert (logits[:, 1] < ABSENT_BELOW).all()
+  assert np.isfinite(logits[:, [0, 2]]).all()
+  assert (logits.argmax(-1) != 1).all()
+  assert infos.is_finite.all()
+  # Other pixels and labels of what is masked out change nothing at all.
+  other = dataclasses.replace(
+    masked,
+    support_images=np.where(
+      present[:, None, None, None],
+      task.support_images,
+      task.support_images[::-1],
+    ),
+    support_labels=np.where(present, task.support_labels, 0).astype(np.int32),
+  )
+  again, _ = case.run(other)
+  assert_same(again, logits)
+
+
+def test_second_call_does_not_recompile(case):
+  chex.clear_trace_counter()
+  traced = jax.jit(
+    chex.assert_max_traces(
+      lambda key, variables, task: adapt.run.run(
+        key, case.adapter, variables, task
+      ),
+      n=1,
+    )
+  )
+  first, second = case.make_task(), case.make_task((3, 2, 1), seed=1)
+  # Tracing is what is counted; nothing needs to be compiled for it.
+  traced.lower(jax.random.key(0), case.variables, first)
+  masked = dataclasses.replace(second, support_mask=second.support_labels > 0)
+  traced.lower(jax.random.key(5), case.variables, masked)
+  case.run(first)
+  entries = case.program._cache_size()
+  case.run(masked, key=5)
+  assert case.program._cache_size() == entries
+
+
+def test_queries_follow_their_order(case):
+  task = case.make_task()
+  order = np.random.default_rng(3).permutation(7)
+  moved = dataclasses.replace(task, query_images=task.query_images[order])
+  logits, _ = case.run(task)
+  permuted, _ = case.run(moved)
+  if case.order_matters:
+    # Still, nothing but the draw of views or the cut of parts may depend on
+    # it: at three steps of this size the logits stay close.
+    assert np.abs(permuted - logits[order]).max() < 0.5
+  else:
+    assert_same(permuted, logits[order])
+
+
+def test_support_order_is_no_input(case):
+  if case.order_matters:
+    pytest.skip("views are drawn by position, parts are cut by position")
+  task = case.make_task()
+  order = np.random.default_rng(4).permutation(len(task.support_labels))
+  moved = dataclasses.replace(
+    task,
+    support_images=task.support_images[order],
+    support_labels=task.support_labels[order],
+  )
+  assert_same(case.run(moved)[0], case.run(task)[0])
+
+
+def test_logits_follow_relabelled_ways(case):
+  task = case.make_task()
+  new = np.array([2, 0, 1], np.int32)
+  relabelled = dataclasses.replace(
+    task, support_labels=new[task.support_labels]
+  )
+  logits, infos = case.run(task)
+  moved, moved_infos = case.run(relabelled)
+  assert_same(moved[:, new], logits)
+  assert_same_infos(moved_infos, infos)
+
+
+def test_query_use_is_what_the_method_says(case):
+  task = case.make_task()
+  other = case.make_task(seed=9)
+  company = np.concatenate([task.query_images[:1], other.query_images[1:]])
+  logits, _ = case.run(task)
+  moved, _ = case.run(dataclasses.replace(task, query_images=company))
+  if case.adapter.query_use == "none":
+    np.testing.assert_array_equal(moved[0], logits[0])
+  else:
+    assert np.abs(moved[0] - logits[0]).max() > 1e6 * TOLERANCE
+
+
+def test_inductive_answer_does_not_need_company(case):
+  if case.adapter.query_use != "none":
+    pytest.skip("uses all queries jointly, as it says")
+  task = case.make_task()
+  logits, _ = case.run(task)
+  alone, _ = case.run(
+    dataclasses.replace(
+      task, query_images=task.query_images[2:3], query_mask=np.ones(1, bool)
+    )
+  )
+  assert_same(alone, logits[2:3])
+
+
+def test_variables_are_left_alone(case):
+  before = jax.tree.map(np.array, case.variables)
+  case.run(case.make_task())
+  jax.tree.map(np.testing.assert_array_equal, before, dict(case.variables))
+
+
+def test_same_key_same_answer(case):
+  task = case.make_task()
+  first, second = case.run(task), case.run(task)
+  jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def non_finite_is_visible(logits, infos):
+  """What `evaluate` looks at."""
+  return not (np.isfinite(logits).all() and infos.is_finite.all())
+
+
+def test_nan_is_visible(case):
+  task = case.make_task()
+  spoilt = []
+  for path, leaf in jax.tree_util.tree_leaves_with_path(case.variables):
+    bad = jnp.asarray(leaf).at[(0,) * leaf.ndim].set(jnp.nan)
+    name = jax.tree_util.keystr(path)
+    spoilt.append((name, task, _replace_leaf(case.variables, path, bad)))
+  if np.issubdtype(task.support_images.dtype, np.floating):
+    for field in ("support_images", "query_images"):
+      images = getattr(task, field).copy()
+      images[1, 3, 3, 1] = np.nan
+      changed = dataclasses.replace(task, **{field: images})
+      spoilt.append((field, changed, case.variables))
+  for name, bad_task, variables in spoilt:
+    logits, infos = case.run(bad_task, variables=variables)
+    # Parameters of the last layer take no part in methods on features, but
+    # are among the parameters that must be finite where there are updates.
+    used = name in ("support_images", "query_images") or not (
+      case.options.get("input", "features") == "features"
+      and "classifier" in name
+      and case.adapter.num_steps == 0
+    )
+    if used:
+      assert non_finite_is_visible(logits, infos), name
+
+
+def _replace_leaf(tree, path, value):
+  return jax.tree_util.tree_map_with_path(
+    lambda p, leaf: value if p == path else leaf, tree
+  )
+
+
+def test_comparison_has_teeth():
+  """One more support image, or another draw, is far outside the tolerance."""
+  case = next(c for c in CASES if c.id == "transductive-views")
+  task = case.make_task()
+  logits, _ = case.run(task)
+  fewer = dataclasses.replace(
+    task, support_mask=np.arange(len(task.support_labels)) > 0
+  )
+  for moved in (case.run(fewer)[0], case.run(task, key=2)[0]):
+    moved = np.where(moved < ABSENT_BELOW, 0, moved)
+    assert np.abs(moved - logits).max() > 1e6 * TOLERANCE
+
+
+class TestSpecialCases:
+  """Identities between methods, and odd episodes."""
+
+  def run(self, method, task, backbone=None, **options):
+    backbone = backbone or helpers.tiny_backbone()
+    adapter = adapt.create(method, backbone, **options)
+    variables = helpers.tiny_variables(backbone)
+    return jax.jit(
+      lambda key, variables, task: adapt.run.run(key, adapter, variables, task)
+    )(jax.random.key(1), variables, task)
+
+  @pytest.mark.parametrize("method", ["finetune", "transductive_finetune"])
+  def test_zero_steps_is_support_init(self, method):
+    task, _ = helpers.make_task()
+    ours, infos = self.run(method, task, steps=0)
+    theirs, _ = self.run("support_init", task)
+    np.testing.assert_array_equal(ours, theirs)
+    assert infos.is_finite.shape == (0,)
+    adapter = adapt.create(method, helpers.tiny_backbone(), steps=0)
+    assert adapter.query_use == "none"
+
+  def test_zero_entropy_weight_is_finetune(self):
+    task, _ = helpers.make_task()
+    options = {"steps": 2, "learning_rate": 5e-3}
+    ours, infos = self.run(
+      "transductive_finetune", task, entropy_weight=0.0, **options
+    )
+    theirs, expected = self.run("finetune", task, **options)
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(infos.support_loss, expected.support_loss)
+    adapter = adapt.create(
+      "transductive_finetune", helpers.tiny_backbone(), entropy_weight=0
+    )
+    assert adapter.query_use == "none"
+
+  @pytest.mark.parametrize("method", adapt.names())
+  def test_one_way(self, method):
+    task, _ = helpers.make_task((2,), 3)
+    logits, infos = self.run(method, task)
+    assert logits.shape == (3, 1)
+    assert np.isfinite(logits).all()
+    assert np.asarray(infos.is_finite).all()
+    # With one class there is nothing to learn: p = 1 whatever the logits.
+    np.testing.assert_array_equal(infos.support_loss, 0)
+
+  def test_one_way_inverse_log_ways(self):
+    task, _ = helpers.make_task((2,), 3)
+    logits, infos = self.run(
+      "transductive_finetune", task, entropy_weight="inverse_log_ways", steps=2
+    )
+    assert np.isfinite(logits).all()
+    assert np.asarray(infos.is_finite).all()
+
+  @pytest.mark.parametrize("method", adapt.names())
+  def test_twenty_ways_easy(self, method):
+    # More ways than outputs of the network, and one image of each.
+    task, labels = helpers.make_task((1,) * 20, 40, noise=0.02)
+    steps = {} if method in ("support_init", "prototype") else {"steps": 2}
+    logits, _ = self.run(method, task, **steps)
+    assert logits.shape == (40, 20)
+    # An untrained network of six outputs; chance is 0.05.
+    assert (np.asarray(logits).argmax(-1) == labels).mean() > 0.5
+
+  def test_inverse_log_ways_counts_classes_that_are_there(self):
+    task, _ = helpers.make_task()
+    task = helpers.normalised(task)
+    options = {"augment": False, "steps": 2, "learning_rate": 5e-3}
+    by_name, _ = self.run(
+      "transductive_finetune",
+      padded(task, pixel=0, label=0, ways=7),
+      entropy_weight="inverse_log_ways",
+      **options,
+    )
+    by_value, _ = self.run(
+      "transductive_finetune",
+      task,
+      entropy_weight=1 / np.log(3),
+      **options,
+    )
+    # The weight is computed in float32, and moves the logits by its error.
+    np.testing.assert_allclose(by_name[:7, :3], by_value, atol=1e-6)
+
+  def test_no_queries(self):
+    task, _ = helpers.make_task()
+    empty = dataclasses.replace(
+      task,
+      query_images=task.query_images[:0],
+      query_mask=np.ones(0, bool),
+    )
+    for method in adapt.names():
+      adapter = adapt.create(method, helpers.tiny_backbone())
+      shape, infos = jax.eval_shape(
+        lambda key, variables, task, adapter=adapter: adapt.run.run(
+          key, adapter, variables, task
+        ),
+        jax.random.key(0),
+        helpers.tiny_variables(helpers.tiny_backbone()),
+        empty,
+      )
+      assert shape.shape == (0, 3)
+      assert infos.support_loss.shape == (adapter.num_steps,)
+
+
+class TestWhatAMethodCannotSee:
+  def test_task_has_no_query_labels(self):
+    names = {field.name for field in dataclasses.fields(types.Task)}
+    assert names == {
+      "support_images",
+      "support_labels",
+      "support_mask",
+      "query_images",
+      "query_mask",
+      "num_ways",
+    }
+
+  def test_other_query_labels_same_logits(self, case):
+    task, labels = helpers.make_task()
+    if case.make_task().support_images.dtype != np.uint8:
+      task = helpers.normalised(task)
+    blank = np.zeros(0, np.int32)
+    results = []
+    for query_labels in (labels, labels[::-1], np.zeros_like(labels)):
+      episode = types.Episode(
+        task=task,
+        query_labels=query_labels.astype(np.int32),
+        index=np.int32(0),
+        class_ids=blank,
+        support_rows=blank,
+        query_rows=blank,
+      )
+      results.append(case.run(episode.task))
+    for other in results[1:]:
+      jax.tree.map(np.testing.assert_array_equal, other, results[0])
+
+
+class TestErrors:
+  def test_unknown_method_suggests_the_nearest(self):
+    with pytest.raises(types.InputError, match="mean 'prototype'"):
+      adapt.create("prototypes", helpers.tiny_backbone())
+
+  def test_unknown_option_suggests_the_nearest(self):
+    with pytest.raises(types.InputError, match="mean 'learning_rate'"):
+      adapt.create("finetune", helpers.tiny_backbone(), learning_rates=1.0)
+
+  @pytest.mark.parametrize(
+    ("method", "option"),
+    [("support_init", "steps"), ("finetune", "entropy_weight")],
+  )
+  def test_what_defines_a_method_is_no_option(self, method, option):
+    with pytest.raises(types.InputError, match=option):
+      adapt.create(method, helpers.tiny_backbone(), **{option: 1})
+
+  @pytest.mark.parametrize(
+    "options",
+    [
+      {"input": "logit"},
+      {"bn": "train"},
+      {"updates": "both"},
+      {"entropy_weight": "inverse"},
+      {"entropy_weight": -1.0},
+      {"entropy_weight": float("nan")},
+      {"entropy_weight": float("inf")},
+      {"temperature": 0.0},
+      {"learning_rate": -1.0},
+      {"learning_rate": float("nan")},
+      {"steps": -1},
+      {"micro_batch": 0},
+    ],
+    ids=str,
+  )
+  def test_option_out_of_range(self, options):
+    (name,) = options
+    with pytest.raises(types.InputError, match=name):
+      adapt.create("transductive_finetune", helpers.tiny_backbone(), **options)
+
+  def test_prototype_options(self):
+    for options in ({"distance": "l1"}, {"input": "x"}, {"micro_batch": 0}):
+      (name,) = options
+      with pytest.raises(types.InputError, match=name):
+        adapt.create("prototype", helpers.tiny_backbone(), **options)
+
+  def test_views_of_floats_are_refused(self):
+    adapter = adapt.create("finetune", helpers.tiny_backbone())
+    task, _ = helpers.make_task()
+    variables = helpers.tiny_variables(helpers.tiny_backbone())
+    with pytest.raises(types.InputError, match="augment=False"):
+      jax.eval_shape(
+        lambda v, t: adapt.run.run(jax.random.key(0), adapter, v, t),
+        variables,
+        helpers.normalised(task),
+      )
+
+  def test_chunk_must_be_positive_and_divide(self):
+    adapter = adapt.create("prototype", helpers.tiny_backbone())
+    for chunk in (0, -1):
+      with pytest.raises(types.InputError, match="chunk"):
+        adapt.batched.compile(adapter, chunk=chunk)
