@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from fsl_jax import types
 
@@ -23,6 +23,8 @@ def run(main: Callable[[list[str]], None]) -> None:
         file=sys.stderr,
       )
       return 1
+    # What libraries note of their own start is not the user's concern.
+    logging.set_verbosity(logging.ERROR)
     try:
       main(argv)
     except types.InputError as error:

@@ -20,7 +20,7 @@ from typing import Any
 
 import command_line
 import tqdm
-from absl import flags, logging
+from absl import flags
 
 from fsl_jax import data, types
 from fsl_jax.data import prepared
@@ -123,7 +123,6 @@ def _verify(name: str, data_dir: str | None) -> None:
 
 def main(argv: list[str]) -> None:
   del argv
-  logging.set_verbosity(logging.ERROR)  # tfds reports each step of its own
   if sum(bool(flag.value) for flag in (_DATASET, _LIST, _VERIFY)) != 1:
     raise types.InputError(
       "give one of --dataset=NAME, --verify=NAME and --list; data sets: "

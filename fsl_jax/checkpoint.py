@@ -21,10 +21,14 @@ _DIGEST = "sha256"
 
 def digest(tree: Any) -> str:
   """SHA-256 over paths, shapes, dtypes and bytes of all arrays of a tree."""
+  leaves = {
+    _path_name(path): np.asarray(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
   sha = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    array = np.asarray(leaf)
-    sha.update(f"{_path_name(path)} {array.shape} {array.dtype}\n".encode())
+  # By name: a restored tree is of dicts, whose order is another.
+  for name, array in sorted(leaves.items()):
+    sha.update(f"{name} {array.shape} {array.dtype}\n".encode())
     sha.update(np.ascontiguousarray(array).tobytes())
   return sha.hexdigest()
 

@@ -1,5 +1,7 @@
 """Strict settings for every test."""
 
+from typing import Any
+
 import jax
 import pytest
 
@@ -11,3 +13,17 @@ jax.config.update("jax_debug_key_reuse", True)
 
 def pytest_configure(config: pytest.Config) -> None:
   config.addinivalue_line("filterwarnings", "error")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+  """Keeps tests together that share compiled programs: those of a class, of
+  one `[case]`, or else of a file."""
+  from xdist.scheduler import LoadScopeScheduling
+
+  class Scheduling(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+      scope, _, test = nodeid.rpartition("::")
+      return scope + test[test.find("[") :] if "contracts" in scope else scope
+
+  return Scheduling(config, log)

@@ -6,9 +6,9 @@ such as independence of padding hold but for the order of summation.
 
 import dataclasses
 import functools
+import logging
 from typing import Any
 
-import chex
 import helpers
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,13 @@ import pytest
 
 from fsl_jax import adapt, backbones, types
 
-# Sums in another order differ by 1e-16; a few updates, with a learning rate a
-# hundred times the published one, amplify that. What does not belong into a
-# result moves it by 1e-5 and more (`test_comparison_has_teeth`).
-TOLERANCE = 1e-11
+# Sums in another order differ by 1e-17 where a gradient is 0 by rights, as of
+# a bias before a batch norm. Adam divides by that size plus 1e-8 and steps by
+# lr * 1e-9, which the network amplifies: up to 3e-11 was seen over seeds. What
+# does not belong into a result moves it by 1e-5 and more
+# (`test_comparison_has_teeth`).
+TOLERANCE = 1e-9
+TEETH = 1e-5
 
 ABSENT_BELOW = -1e20  # Logits of classes without support, however written.
 
@@ -86,8 +89,11 @@ CASES = [
   Case(
     "transductive-parts", TUNED, TRAIN | {"micro_batch": 4}, order_matters=True
   ),
-  Case("transductive-features", TUNED, TRAIN | {"input": "features"}),
-  Case("transductive-joint", TUNED, TRAIN | {"updates": "joint"}),
+  Case(
+    "transductive-joint",
+    TUNED,
+    TRAIN | {"updates": "joint", "input": "features"},
+  ),
   Case("transductive-frozen", TUNED, TRAIN | {"bn": "frozen"}),
   Case(
     "transductive-many_ways",
@@ -216,25 +222,21 @@ def test_mask_takes_images_out(case):
   assert_same(again, logits)
 
 
-def test_second_call_does_not_recompile(case):
-  chex.clear_trace_counter()
-  traced = jax.jit(
-    chex.assert_max_traces(
-      lambda key, variables, task: adapt.run.run(
-        key, case.adapter, variables, task
-      ),
-      n=1,
-    )
-  )
-  first, second = case.make_task(), case.make_task((3, 2, 1), seed=1)
-  # Tracing is what is counted; nothing needs to be compiled for it.
-  traced.lower(jax.random.key(0), case.variables, first)
-  masked = dataclasses.replace(second, support_mask=second.support_labels > 0)
-  traced.lower(jax.random.key(5), case.variables, masked)
-  case.run(first)
-  entries = case.program._cache_size()
-  case.run(masked, key=5)
-  assert case.program._cache_size() == entries
+def test_second_call_does_not_recompile(case, caplog):
+  def compilations(task, key):
+    caplog.clear()
+    with jax.log_compiles(), caplog.at_level(logging.DEBUG, logger="jax"):
+      case.run(task, key=key)
+    return [r for r in caplog.messages if "Finished XLA compilation" in r]
+
+  task = case.make_task()
+  case.run(task)
+  other = case.make_task((3, 2, 1), seed=1)
+  masked = dataclasses.replace(other, support_mask=other.support_labels > 0)
+  assert compilations(masked, 5) == []
+  # The log does say so when something is compiled.
+  if case.adapter.num_steps == 0:
+    assert compilations(case.make_task((1, 1), 2), 5)
 
 
 def test_queries_follow_their_order(case):
@@ -285,7 +287,7 @@ def test_query_use_is_what_the_method_says(case):
   if case.adapter.query_use == "none":
     np.testing.assert_array_equal(moved[0], logits[0])
   else:
-    assert np.abs(moved[0] - logits[0]).max() > 1e6 * TOLERANCE
+    assert np.abs(moved[0] - logits[0]).max() > TEETH
 
 
 def test_inductive_answer_does_not_need_company(case):
@@ -360,7 +362,7 @@ def test_comparison_has_teeth():
   )
   for moved in (case.run(fewer)[0], case.run(task, key=2)[0]):
     moved = np.where(moved < ABSENT_BELOW, 0, moved)
-    assert np.abs(moved - logits).max() > 1e6 * TOLERANCE
+    assert np.abs(moved - logits).max() > TEETH
 
 
 class TestSpecialCases:
@@ -398,32 +400,38 @@ class TestSpecialCases:
     )
     assert adapter.query_use == "none"
 
-  @pytest.mark.parametrize("method", adapt.names())
-  def test_one_way(self, method):
+  @pytest.mark.parametrize(
+    ("method", "options"),
+    [
+      ("prototype", {}),
+      ("support_init", {}),
+      ("transductive_finetune", {"entropy_weight": "inverse_log_ways"}),
+    ],
+  )
+  def test_one_way(self, method, options):
     task, _ = helpers.make_task((2,), 3)
-    logits, infos = self.run(method, task)
+    logits, infos = self.run(method, task, **options)
     assert logits.shape == (3, 1)
     assert np.isfinite(logits).all()
     assert np.asarray(infos.is_finite).all()
     # With one class there is nothing to learn: p = 1 whatever the logits.
     np.testing.assert_array_equal(infos.support_loss, 0)
 
-  def test_one_way_inverse_log_ways(self):
-    task, _ = helpers.make_task((2,), 3)
-    logits, infos = self.run(
-      "transductive_finetune", task, entropy_weight="inverse_log_ways", steps=2
-    )
-    assert np.isfinite(logits).all()
-    assert np.asarray(infos.is_finite).all()
-
-  @pytest.mark.parametrize("method", adapt.names())
-  def test_twenty_ways_easy(self, method):
+  @pytest.mark.parametrize(
+    ("method", "options"),
+    [
+      ("prototype", {}),
+      # The random weights do not fit to their running statistics, so that
+      # moving those would say nothing of the method.
+      ("transductive_finetune", {"steps": 2, "bn": "frozen"}),
+    ],
+  )
+  def test_twenty_ways(self, method, options):
     # More ways than outputs of the network, and one image of each.
     task, labels = helpers.make_task((1,) * 20, 40, noise=0.02)
-    steps = {} if method in ("support_init", "prototype") else {"steps": 2}
-    logits, _ = self.run(method, task, **steps)
+    logits, _ = self.run(method, task, **options)
     assert logits.shape == (40, 20)
-    # An untrained network of six outputs; chance is 0.05.
+    # An untrained network of six outputs on easy images; chance is 0.05.
     assert (np.asarray(logits).argmax(-1) == labels).mean() > 0.5
 
   def test_inverse_log_ways_counts_classes_that_are_there(self):

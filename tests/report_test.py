@@ -348,8 +348,5 @@ def test_write_makes_the_files_of_a_run(tmp_path):
 
 
 def test_import_does_not_load_matplotlib():
-  code = (
-    "import sys, fsl_jax.report; "
-    "sys.exit('matplotlib' in sys.modules)"
-  )
+  code = "import sys, fsl_jax.report; sys.exit('matplotlib' in sys.modules)"
   assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -50,7 +50,10 @@ th:first-child, td:last-child, th:last-child { text-align: left; }
 td:last-child { white-space: normal; width: 100%; min-width: 13rem; }
 thead th { color: var(--faint); font-weight: 600; font-size: .8125rem; }
 tbody tr { border-top: 1px solid var(--rule); }
-tbody th { font-weight: 600; }
+tbody th {
+  font-weight: 600; white-space: normal; overflow-wrap: anywhere;
+  min-width: 16.5rem;
+}
 .unit { font-weight: 400; }
 .figures { display: grid; gap: 1.6rem 1.4rem; align-items: start; }
 @media (min-width: 860px), print {
@@ -89,6 +92,7 @@ dd {
   h1 { font-size: 1.5rem; }
   h2 { font-size: 1.15rem; margin-top: 2rem; }
   th, td { padding: .45rem .6rem; }
+  tbody th { min-width: 8.6rem; max-width: 8.6rem; }
   table { font-size: .875rem; }
   .card { padding: 6px; }
 }

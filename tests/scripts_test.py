@@ -1,0 +1,219 @@
+"""Every script end to end, twice, and what it says to broken input."""
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def _run(
+  script: str, *arguments: str, timeout: int = 300
+) -> subprocess.CompletedProcess[str]:
+  return subprocess.run(
+    [sys.executable, str(_ROOT / "experiments" / f"{script}.py"), *arguments],
+    capture_output=True,
+    text=True,
+    timeout=timeout,
+  )
+
+
+def _succeed(script: str, *arguments: str) -> str:
+  done = _run(script, *arguments)
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+class Runs(NamedTuple):
+  data: str  # --data_dir=...
+  demo: pathlib.Path
+  output: str  # of the demo
+
+
+_DEMO = ("--epochs=1", "--num_episodes=3,2")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+  """Prepared icons, and a demo of seconds on them."""
+  folder = tmp_path_factory.mktemp("scripts")
+  data = f"--data_dir={folder / 'data'}"
+  _succeed("prepare_data", "--dataset=icons", data)
+  demo = folder / "demo"
+  return Runs(data, demo, _succeed("demo", data, f"--run_dir={demo}", *_DEMO))
+
+
+def _records(folder: pathlib.Path) -> list[dict]:
+  lines = (folder / "episodes.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_demo_leaves_a_whole_run(runs):
+  records = _records(runs.demo)
+  assert [(r["protocol"]["shots"], r["index"]) for r in records] == [
+    (1, 0),
+    (1, 1),
+    (1, 2),
+    (5, 0),
+    (5, 1),
+  ]
+  result = json.loads((runs.demo / "result.json").read_text())
+  section = result["sections"][0]
+  for name, method in section["methods"].items():
+    accuracies = [r["methods"][name]["accuracy"] for r in records[:3]]
+    np.testing.assert_allclose(method["mean"], np.mean(accuracies))
+    assert method["num_episodes"] == 3
+  for name in ("accuracy", "hardness", "episode"):
+    assert (runs.demo / "figures" / f"{name}.svg").stat().st_size > 1000
+  page = (runs.demo / "report.html").read_text()
+  assert "transductive fine-tuning" in page
+  assert "5-way 1-shot" in runs.output
+  assert "±" in runs.output
+
+
+def test_demo_again_shows_the_same_numbers(runs):
+  before = (runs.demo / "episodes.jsonl").read_bytes()
+  output = _succeed("demo", runs.data, f"--run_dir={runs.demo}", *_DEMO)
+  assert (runs.demo / "episodes.jsonl").read_bytes() == before
+  table = runs.output[runs.output.index("5-way 1-shot, 7") :]
+  table = table[: table.index("3. report")]
+  assert table in output
+
+
+def test_evaluate_continues_and_grows(runs, tmp_path):
+  arguments = (
+    runs.data,
+    f"--checkpoint={runs.demo / 'pretrain'}",
+    f"--run_dir={tmp_path / 'run'}",
+    "--queries=3",
+    "--methods=support_init,transductive_finetune",
+    "--steps=1",
+    "--batch_size=2",
+  )
+  _succeed("evaluate", *arguments, "--num_episodes=4")
+  whole = _records(tmp_path / "run")
+  # A kill in the middle of a line: the half line goes, the episode is redone.
+  path = tmp_path / "run/episodes.jsonl"
+  lines = path.read_bytes().splitlines(keepends=True)
+  path.write_bytes(b"".join(lines[:1]) + lines[1][:50])
+  _succeed("evaluate", *arguments, "--num_episodes=4")
+  again = sorted(_records(tmp_path / "run"), key=lambda r: r["index"])
+  assert again == whole
+  _succeed("evaluate", *arguments, "--num_episodes=5")
+  grown = sorted(_records(tmp_path / "run"), key=lambda r: r["index"])
+  assert grown[:4] == whole
+  assert len(grown) == 5
+
+  changed = _run("evaluate", *arguments, "--num_episodes=4", "--seed=1")
+  assert changed.returncode == 1
+  assert "seed was 0, now 1" in changed.stderr
+
+
+@pytest.mark.parametrize(
+  ("script", "arguments", "message"),
+  [
+    (
+      "demo",
+      ["--data_dir={tmp}/nothing", "--run_dir={tmp}/run"],
+      "python experiments/prepare_data.py --dataset=icons",
+    ),
+    ("pretrain", ["{data}"], "--run_dir is missing"),
+    (
+      "pretrain",
+      ["{data}", "--run_dir={tmp}/run", "--backbone=resnet21"],
+      "did you mean 'resnet12'?",
+    ),
+    (
+      "pretrain",
+      ["{data}", "--run_dir={tmp}/run", "--batch_size=many"],
+      "--batch_size must be a whole number, got 'many'",
+    ),
+    (
+      "pretrain",
+      ["{data}", "--run_dir=/proc/nothing/run"],
+      "No such file or directory: /proc/nothing",
+    ),
+    (
+      "evaluate",
+      ["{data}", "--run_dir={tmp}/run", "--checkpoint={tmp}"],
+      "no checkpoint at",
+    ),
+    (
+      "evaluate",
+      ["{data}", "--run_dir={tmp}/run", "{checkpoint}", "--ways=55"],
+      "55 ways were asked for, but icons, split 'novel' has only 54 classes",
+    ),
+    (
+      "evaluate",
+      ["{data}", "--run_dir={tmp}/run", "{checkpoint}", "--shots=9"],
+      "need 24 images of a class",
+    ),
+    (
+      "evaluate",
+      ["{data}", "--run_dir={tmp}/run", "{checkpoint}", "--split=base"],
+      "175 of the 175 classes of split 'base' were trained on",
+    ),
+    (
+      "evaluate",
+      ["{data}", "--run_dir={tmp}/run", "{checkpoint}", "--methods=finetun"],
+      "did you mean 'finetune'?",
+    ),
+    (
+      "evaluate",
+      [
+        "{data}",
+        "--run_dir={tmp}/run",
+        "{checkpoint}",
+        "--methods=prototype",
+        "--steps=3",
+      ],
+      "--steps has no effect on prototype",
+    ),
+    (
+      "evaluate",
+      ["{data}", "--run_dir={tmp}/run", "{checkpoint}", "--bn=moving"],
+      "unknown bn 'moving'",
+    ),
+  ],
+)
+def test_broken_input_is_one_sentence(
+  runs, tmp_path, script, arguments, message
+):
+  values = {
+    "tmp": str(tmp_path),
+    "data": runs.data,
+    "checkpoint": f"--checkpoint={runs.demo / 'pretrain'}",
+  }
+  done = _run(script, *(a.format(**values) for a in arguments))
+  assert done.returncode == 1
+  assert message in done.stderr
+  assert "Traceback" not in done.stderr
+  assert done.stderr.count("\n") == 1
+
+
+def test_damaged_checkpoint_is_one_sentence(runs, tmp_path):
+  import shutil
+
+  copy = tmp_path / "pretrain"
+  shutil.copytree(runs.demo / "pretrain", copy)
+  largest = max(
+    (p for p in (copy / "checkpoints/best").rglob("*") if p.is_file()),
+    key=lambda p: p.stat().st_size,
+  )
+  data = bytearray(largest.read_bytes())
+  data[len(data) // 2] ^= 1
+  largest.write_bytes(data)
+  done = _run(
+    "evaluate",
+    runs.data,
+    f"--checkpoint={copy}",
+    f"--run_dir={tmp_path / 'run'}",
+  )
+  assert done.returncode == 1
+  assert "is damaged" in done.stderr
+  assert "Traceback" not in done.stderr
