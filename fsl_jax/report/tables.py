@@ -54,7 +54,7 @@ def plus_minus(mean: float, ci95: float, *, sign: str = "") -> str:
   """Fractions as percent or points; "n/a" for what is not defined."""
   if not math.isfinite(mean):
     return "n/a"
-  return f"{100 * mean:{sign}.2f} ± {percent(ci95)}"
+  return f"{100 * mean:{sign}z.2f} ± {percent(ci95)}"
 
 
 def percent(fraction: float) -> str:
