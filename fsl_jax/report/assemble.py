@@ -115,7 +115,8 @@ def all_figures(
           curves,
           "Means over episodes before the update of each step, on the "
           "augmented pictures the step saw; the band is their 95 % interval. "
-          "Entropy is missing where a method does not look at the queries.",
+          "Entropy is missing where a method does not look at the queries. The "
+          "vertical axes do not start at 0.",
         )
       )
   if sheet is not None:

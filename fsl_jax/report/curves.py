@@ -50,8 +50,6 @@ def adaptation_curves(section: rows.Section) -> str | None:
       panel.set_ylabel(axis)
       panel.grid()
       panel.margins(x=0.02)
-      if key != "support_accuracy":
-        panel.set_ylim(bottom=0)
     figure.suptitle(tables.heading(section), x=0.02, ha="left")
     panels[-1].set_xlabel(f"Step (band: {svg.INTERVAL})")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
