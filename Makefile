@@ -24,7 +24,7 @@ demo: install
 
 test: install
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist=loadfile -q
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,8 +1,11 @@
 """Runs a script's `main` so that a user's mistake ends in one sentence."""
 
+import os
+import pathlib
 import sys
 from collections.abc import Callable
 
+import jax
 from absl import app, flags, logging
 
 from fsl_jax import types
@@ -23,6 +26,7 @@ def run(main: Callable[[list[str]], None]) -> None:
         file=sys.stderr,
       )
       return 1
+    _keep_compiled_programs()
     # What libraries note of their own start is not the user's concern.
     logging.set_verbosity(logging.ERROR)
     try:
@@ -54,3 +58,15 @@ def required(flag: flags.FlagHolder[str | None]) -> str:
   if flag.value is None:
     raise types.InputError(f"--{flag.name} is missing; --help explains it")
   return flag.value
+
+
+def _keep_compiled_programs() -> None:
+  """Lets the next start of a script skip compiling, which takes most of it.
+
+  JAX_COMPILATION_CACHE_DIR names another folder than the usual one.
+  """
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    jax.config.update(
+      "jax_compilation_cache_dir", str(pathlib.Path(root) / "fsl_jax" / "xla")
+    )

@@ -77,14 +77,16 @@ def run_many(
   names = [adapter.name for adapter in adapters]
   if not names or len(set(names)) < len(names):
     raise types.InputError(f"methods must have distinct names, got {names}")
-  if num_episodes < 1 or batch_size < 1:
-    raise types.InputError(
-      "num_episodes and batch_size must be at least 1, got "
-      f"{num_episodes} and {batch_size}"
-    )
+  chunk = batched.default_chunk() if chunk is None else chunk
+  for name, value in (
+    ("num_episodes", num_episodes),
+    ("batch_size", batch_size),
+    ("chunk", chunk),
+  ):
+    if value < 1:
+      raise types.InputError(f"{name} must be at least 1, got {value}")
   protocol = sampler.Protocol(ways=ways, shots=shots, queries=queries)
   sampler.check(dataset, protocol)
-  chunk = chunk or batched.default_chunk()
   batch_size = -(-batch_size // chunk) * chunk
 
   done = _stored(folder, protocol, names)

@@ -132,6 +132,16 @@ def test_optimizer_is_nesterov_with_decay_outside_and_of_kernels_only():
     np.testing.assert_allclose(leaf, expected[False], 1e-6)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_compilation_cache(tmp_path_factory: pytest.TempPathFactory):
+  """The runs of the driver compile the same programs, once."""
+  with pytest.MonkeyPatch.context() as patch:
+    folder = tmp_path_factory.mktemp("compiled")
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    yield
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory):
   """An uninterrupted run of the driver: its folder and its digest."""

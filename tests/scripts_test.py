@@ -12,6 +12,16 @@ import pytest
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_compilation_cache(tmp_path_factory: pytest.TempPathFactory):
+  """Scripts keep compiled programs; not in the home of who runs the tests."""
+  with pytest.MonkeyPatch.context() as patch:
+    folder = tmp_path_factory.mktemp("compiled")
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    yield
+
+
 def _run(
   script: str, *arguments: str, timeout: int = 300
 ) -> subprocess.CompletedProcess[str]:

@@ -37,7 +37,7 @@ def compile(adapter: types.Adapter, *, chunk: int | None = None) -> BatchedFn:
     `fold_in(key, indices[b])`, so its result does not depend on the batch it
     is in. The key is not consumed: the same one serves every batch.
   """
-  chunk = chunk or default_chunk()
+  chunk = default_chunk() if chunk is None else chunk
   if chunk < 1:
     raise types.InputError(f"chunk must be positive, got {chunk}")
 
@@ -56,6 +56,12 @@ def compile(adapter: types.Adapter, *, chunk: int | None = None) -> BatchedFn:
       )
     if chunk == 1:
       return jax.lax.map(one, (tasks, indices))
-    return jax.lax.map(one, (tasks, indices), batch_size=chunk)
+    # Not `lax.map(batch_size=)`, which cannot join results of no elements,
+    # the infos of a method without steps.
+    chunks = jax.tree.map(
+      lambda x: x.reshape(size // chunk, chunk, *x.shape[1:]), (tasks, indices)
+    )
+    results = jax.lax.map(jax.vmap(one), chunks)
+    return jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), results)
 
   return functools.wraps(run_lib.run)(batched)

@@ -141,6 +141,7 @@ def adapter(
       images = augment.random_views(key, images)
     else:
       images = augment.prepare(images)
+    images = micro_batches.blank(images, batch.mask)
     total = jnp.maximum(batch.mask.sum(), 1)
 
     def loss_fn(params, batch_stats, chunk):
@@ -157,7 +158,7 @@ def adapter(
       values = jnp.where(chunk.mask, example_loss(logits, chunk.labels), 0)
       hits = (logits.argmax(-1) == chunk.labels) & chunk.mask
       loss = values.sum() / total.astype(values.dtype)
-      return loss, (batch_stats, hits.sum())
+      return loss, (batch_stats, hits.sum(dtype=jnp.int32))
 
     def body(carry, chunk):
       gradient, batch_stats, loss, hits = carry

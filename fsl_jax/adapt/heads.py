@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fsl_jax import types
-from fsl_jax.adapt import losses
+from fsl_jax.adapt import losses, micro_batches
 
 NORM_EPSILON = 1e-12
 
@@ -59,6 +59,7 @@ def class_means(
   """
   member = _membership(labels, mask, num_ways, embeddings.dtype)
   count = jnp.maximum(member.sum(0), 1)
+  embeddings = micro_batches.blank(embeddings, mask)
   return (member.T @ embeddings) / count[:, None]
 
 

@@ -6,6 +6,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fsl_jax import types
+
+
+def blank(values: types.Array, mask: types.Array) -> jax.Array:
+  """`values` [M, ...] with zeros where `mask` [M] is False.
+
+  Multiplying by a mask of 0 is not enough: padding may be NaN.
+  """
+  return jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
+
 
 def split(size: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
   """[M, ...] -> [ceil(M / size), size, ...], the end padded with zeros.

@@ -112,10 +112,14 @@ class _Words:
   """64-bit random words of one episode, and uniform choices made of them."""
 
   def __init__(self, seed: int, split: str, index: int):
-    if seed < 0 or index < 0:
-      raise types.InputError(
-        f"seed and index must be at least 0, got {seed} and {index}"
-      )
+    for name, value in (("seed", seed), ("index", index)):
+      # 1 and 1.0 would be two streams that look like one; an episode keeps
+      # its index as int32.
+      if not isinstance(value, int | np.integer) or not 0 <= value < 2**31:
+        raise types.InputError(
+          f"{name} must be a whole number, at least 0 and below 2^31, got "
+          f"{value!r}"
+        )
     digest = hashlib.sha256(f"{seed}/{split}/{index}".encode()).digest()
     self._philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
 
