@@ -6,6 +6,7 @@ dataclass's own.
 """
 
 import dataclasses
+import typing
 from collections.abc import Collection
 from typing import Any
 
@@ -41,11 +42,19 @@ def given(config_class: Any, *, skip: Collection[str] = ()) -> dict[str, Any]:
       continue
     text = flags.FLAGS[field.name].value
     if text is not None:
-      result[field.name] = _convert(field.name, text, field.default)
+      admits_names = any(
+        typing.get_origin(kind) is typing.Literal
+        for kind in typing.get_args(field.type)
+      )
+      result[field.name] = _convert(
+        field.name, text, field.default, admits_names
+      )
   return result
 
 
-def _convert(name: str, text: Any, default: Any) -> Any:
+def _convert(
+  name: str, text: Any, default: Any, admits_names: bool = False
+) -> Any:
   if isinstance(default, bool | str):
     return text
   if isinstance(default, tuple):
@@ -54,9 +63,9 @@ def _convert(name: str, text: Any, default: Any) -> Any:
   try:
     return kind(text)
   except ValueError:
-    # A number with a named alternative, such as entropy_weight; the
-    # configuration knows which names it admits.
-    if kind is float and text.replace("_", "").isalpha():
+    # A number with named alternatives, such as entropy_weight; the
+    # configuration knows which.
+    if admits_names:
       return text
     expected = "a whole number" if kind is int else "a number"
     raise types.InputError(

@@ -78,6 +78,11 @@ def main(argv: list[str]) -> None:
   if checkpoint.exists(path / loop.BEST):
     path = path / loop.BEST
   variables, meta = checkpoint.restore(path)
+  if not {"backbone", "data", "pretrain"} <= set(meta):
+    raise types.InputError(
+      f"the checkpoint at {path} is one to continue training from; expected "
+      f"the run folder of pretrain.py, or {loop.BEST} in it"
+    )
   paths = scoring.run(
     plan,
     variables,

@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
   result = pretrain.run(backbone, dataset, config, run_dir=run_dir)
   print(
     f"best accuracy on the training images "
-    f"{result.meta['validation_accuracy']:.1%} "
+    f"{result.meta['train_accuracy']:.1%} "
     f"(epoch {result.meta['epoch']} of {config.num_epochs})\n"
     f"checkpoint: {result.path}"
   )

@@ -19,6 +19,11 @@ from fsl_jax import (
   types,
 )
 
+HARDNESS_NOTE = (
+  "Hardness is that of the checkpoint's own base-class logits, so areas "
+  "compare methods on this checkpoint, not one checkpoint with another."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -50,6 +55,8 @@ def run(
 
   Everything that can be checked is checked before the first episode.
   """
+  if not plan.methods:
+    raise types.InputError("no method was named")
   backbone = backbones.create(**meta["backbone"])
   methods = [
     adapt.create(name, backbone, **options)
@@ -62,8 +69,17 @@ def run(
     image_size_px=meta["backbone"]["image_size_px"],
   )
   evaluate.check_checkpoint(meta, dataset, cross_domain=plan.cross_domain)
-  for protocol in plan.protocols:
-    episodes.sampler.check(dataset, protocol)
+  for protocol, num_episodes in zip(
+    plan.protocols, plan.num_episodes, strict=True
+  ):
+    evaluate.check(
+      dataset,
+      protocol,
+      seed=plan.seed,
+      num_episodes=num_episodes,
+      batch_size=plan.batch_size,
+      chunk=plan.chunk,
+    )
   folder = run_folder.RunFolder(plan.run_dir, _config(plan, meta, dataset))
   sections = [
     evaluate.run_many(
@@ -91,7 +107,7 @@ def run(
       "config": folder.read_json("config.json"),
       "starts": folder.read_json("provenance.json"),
     },
-    notes=plan.notes,
+    notes=[*plan.notes, HARDNESS_NOTE],
     sheet=_sheet(plan, dataset, sections[0]),
   )
 

@@ -5,8 +5,10 @@ ever unpickled. The metadata holds a digest of the arrays, so a checkpoint
 that changed on disk is refused instead of giving other numbers.
 """
 
+import errno
 import hashlib
 import logging
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -47,7 +49,16 @@ def save(path: str | pathlib.Path, tree: Any, meta: dict[str, Any]) -> None:
   for stale in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
     shutil.rmtree(stale, ignore_errors=True)
   meta = dict(meta, **{_DIGEST: digest(tree)})
-  _orbax().save(str(path), jax.tree.map(np.asarray, tree), custom_metadata=meta)
+  arrays = jax.tree.map(np.asarray, tree)
+  try:
+    _orbax().save(str(path), arrays, custom_metadata=meta)
+  except (ValueError, RuntimeError) as error:
+    # TensorStore's own types and words for what the system said.
+    if "RESOURCE_EXHAUSTED" in str(error) or "No space" in str(error):
+      raise OSError(
+        errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)
+      ) from error
+    raise
 
 
 def restore(
@@ -79,6 +90,7 @@ def restore(
   try:
     stored = orbax.metadata(str(path))
     meta = dict(stored.custom_metadata or {})
+    expected = meta.pop(_DIGEST)
     # Without shapes given, orbax restores to the devices it was saved from.
     abstract = jax.tree.map(
       lambda leaf: np.empty(leaf.shape, leaf.dtype), stored.metadata
@@ -90,11 +102,10 @@ def restore(
       f"the checkpoint at {path} is damaged and cannot be read "
       f"({type(error).__name__}: {reason})"
     ) from error
-  expected = meta.pop(_DIGEST, None)
   if digest(tree) != expected:
     raise types.InputError(
       f"the checkpoint at {path} is damaged: its arrays no longer have the "
-      f"SHA-256 {str(expected)[:12]}... they were saved with"
+      f"SHA-256 {expected[:12]}... they were saved with"
     )
   meta["digest"] = expected
   return (tree if like is None else _restructure(tree, like, path)), meta
@@ -105,7 +116,8 @@ def save_step(
 ) -> None:
   """Saves as `folder/<step>`, then removes the steps before it.
 
-  Killed at any moment, at least one complete step is left.
+  Killed at any moment, a complete step is left, unless the only one was this
+  very step, saved again.
   """
   folder = pathlib.Path(folder)
   path = folder / f"{step:08d}"

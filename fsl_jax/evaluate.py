@@ -1,15 +1,17 @@
 """Scores methods on the same episodes; the only stage that sees the labels."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from fsl_jax import checkpoint, types
 from fsl_jax import hardness as hardness_lib
 from fsl_jax import run_folder as run_folder_lib
-from fsl_jax import types
 from fsl_jax.adapt import batched
 from fsl_jax.episodes import feeder, sampler
 
@@ -65,7 +67,8 @@ def run_many(
     extractor: network of the hardness; None leaves hardness NaN.
     extractor_variables: of `extractor`; None takes `variables`.
     folder: where one JSON line per episode is kept, in `episodes.jsonl`;
-      episodes that are there already are not computed again.
+      episodes that are there already are not computed again, and those of
+      another seed, data set, network or method are refused.
     progress: shows a bar.
 
   Returns:
@@ -78,18 +81,21 @@ def run_many(
   if not names or len(set(names)) < len(names):
     raise types.InputError(f"methods must have distinct names, got {names}")
   chunk = batched.default_chunk() if chunk is None else chunk
-  for name, value in (
-    ("num_episodes", num_episodes),
-    ("batch_size", batch_size),
-    ("chunk", chunk),
-  ):
-    if value < 1:
-      raise types.InputError(f"{name} must be at least 1, got {value}")
   protocol = sampler.Protocol(ways=ways, shots=shots, queries=queries)
-  sampler.check(dataset, protocol)
+  check(
+    dataset,
+    protocol,
+    seed=seed,
+    num_episodes=num_episodes,
+    batch_size=batch_size,
+    chunk=chunk,
+  )
   batch_size = -(-batch_size // chunk) * chunk
 
-  done = _stored(folder, protocol, names)
+  inputs = ""
+  if folder is not None:
+    inputs = _inputs(adapters, variables, dataset, seed)
+  done = _stored(folder, protocol, names, inputs)
   # Whole batches are done again if an episode is missing, so that a resumed
   # run feeds the compiled programs exactly what an uninterrupted one does.
   batches = [
@@ -101,20 +107,38 @@ def run_many(
     score = _Scorer(
       adapters, variables, seed, chunk, extractor, extractor_variables
     )
-    bar = _bar(num_episodes, sum(map(len, missing)), protocol, progress)
-    for batch in feeder.batches(
+    stream = feeder.batches(
       dataset, protocol, seed=seed, indices=missing, batch_size=batch_size
-    ):
-      fresh = [r for r in score(batch) if r["index"] not in done]
-      done |= {r["index"]: r for r in fresh}
-      if folder is not None:
-        folder.append(
-          RECORDS, [{"protocol": _as_dict(protocol)} | r for r in fresh]
-        )
-      bar.update(int(batch.mask.sum()))
-    bar.close()
+    )
+    left = sum(map(len, missing))
+    with _bar(num_episodes, left, protocol, progress) as bar:
+      for batch in stream:
+        fresh = [r for r in score(batch) if r["index"] not in done]
+        done |= {r["index"]: r for r in fresh}
+        if folder is not None:
+          head = {"protocol": _as_dict(protocol), "inputs": inputs}
+          folder.append(RECORDS, [head | r for r in fresh])
+        bar.update(int(batch.mask.sum()))
   ordered = [done[i] for i in range(num_episodes)]
   return {a.name: _result(a, ordered, protocol) for a in adapters}
+
+
+def check(
+  dataset: types.ClassIndexed,
+  protocol: sampler.Protocol,
+  *,
+  seed: int,
+  num_episodes: int,
+  batch_size: int,
+  chunk: int | None,
+) -> None:
+  """Raises InputError for anything that `run_many` would stop at."""
+  types.check_whole("seed", seed)
+  types.check_whole("num_episodes", num_episodes, at_least=1)
+  types.check_whole("batch_size", batch_size, at_least=1)
+  if chunk is not None:
+    types.check_whole("chunk", chunk, at_least=1)
+  sampler.check(dataset, protocol)
 
 
 def check_checkpoint(
@@ -219,7 +243,9 @@ def _score(
   """One method on one episode: accuracy, predictions, curves."""
   mask = episodes.task.query_mask[b]
   predictions = logits.argmax(-1)
-  finite = bool(np.isfinite(logits[mask]).all() and infos.is_finite[b].all())
+  # A method may well call a class impossible, so -inf is a finite answer.
+  good = ~np.isnan(logits[mask]) & (logits[mask] < np.inf)
+  finite = bool(good.all() and infos.is_finite[b].all())
   hits = predictions[mask] == episodes.query_labels[b][mask]
   return {
     "accuracy": float(np.mean(hits, dtype=np.float64)) if finite else None,
@@ -240,22 +266,46 @@ def _stored(
   folder: run_folder_lib.RunFolder | None,
   protocol: sampler.Protocol,
   names: list[str],
+  inputs: str,
 ) -> dict[int, dict[str, Any]]:
   """Records of episodes that a former run of the folder has finished."""
   if folder is None:
     return {}
-  stored = [
-    record
-    for record in folder.read(RECORDS)
-    if record["protocol"] == _as_dict(protocol)
-  ]
+  records = folder.read(RECORDS)
+  path = folder.path / RECORDS
+  if any(not {"protocol", "inputs", "methods"} <= set(r) for r in records):
+    raise types.InputError(f"{path} holds lines that are no episodes")
+  stored = [r for r in records if r["protocol"] == _as_dict(protocol)]
   for record in stored:
+    if record["inputs"] != inputs:
+      raise types.InputError(
+        f"{path} holds episodes of another seed, data set, checkpoint or "
+        "method; choose another run folder"
+      )
     if missing := set(names) - set(record["methods"]):
       raise types.InputError(
-        f"{folder.path / RECORDS} has no results of {sorted(missing)[0]!r}; "
+        f"{path} has no results of {sorted(missing)[0]!r}; "
         "choose another run folder"
       )
   return {record["index"]: record for record in stored}
+
+
+def _inputs(
+  adapters: Sequence[types.Adapter],
+  variables: types.Variables,
+  dataset: types.ClassIndexed,
+  seed: int,
+) -> str:
+  """Digest of what an episode's numbers depend on beside the protocol."""
+  pixels = hashlib.sha256(np.ascontiguousarray(dataset.images)).hexdigest()
+  parts = [
+    seed,
+    [dataset.split, pixels, dataset.class_ids.tolist()],
+    checkpoint.digest(variables),
+    [(a.name, a.num_steps, a.query_use, a.config) for a in adapters],
+  ]
+  text = json.dumps(parts, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _result(

@@ -43,6 +43,16 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
   )
 
 
+def check_whole(name: str, value: Any, *, at_least: int = 0) -> None:
+  """Raises InputError unless `value` is an int in [at_least, 2^31)."""
+  whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+  if not whole or not at_least <= value < 2**31:
+    raise InputError(
+      f"{name} must be a whole number, at least {at_least} and below 2^31, "
+      f"got {value!r}"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class ClassIndexed:
   """One split of a data set, held in memory and indexed by class.
@@ -73,6 +83,13 @@ class ClassIndexed:
       raise InputError(
         "images must be [n, H, W, 3] uint8, got "
         f"{list(self.images.shape)} {self.images.dtype}"
+      )
+    if (
+      self.images.shape[3] != 3 or self.images.shape[1] != self.images.shape[2]
+    ):
+      raise InputError(
+        "images must be square with 3 channels, got "
+        f"{list(self.images.shape[1:])}"
       )
     if len(self.images) != n or len(self.image_ids) != n:
       raise InputError(
@@ -110,8 +127,9 @@ class ClassIndexed:
 class Task:
   """What a method may see of an episode. Query labels are not in it.
 
-  Padding: a masked-out image changes nothing, whatever its pixels and label.
-  A class without a support image is absent: its logits are -inf.
+  Padding comes last, because random views and micro-batches go by position; a
+  masked-out image then changes nothing, whatever its pixels and label. A class
+  without a support image is absent and never predicted: its logits are -1e30.
 
   Attributes:
     support_images: [S, H, W, C] uint8 in [0, 255], or float32 that is taken as
@@ -195,6 +213,8 @@ class Backbone(NamedTuple):
   name: str = "custom"
   num_classes: int | None = None  # P, if fixed
   image_size_px: int | None = None  # H = W, if fixed
+  # What `backbones.create` made it of, as JSON values; stored with checkpoints.
+  config: Mapping[str, Any] | None = None
 
 
 class AdaptInfo(NamedTuple):
@@ -224,6 +244,7 @@ class Adapter(NamedTuple):
   num_steps: int
   name: str
   query_use: str  # what of the queries the method used, for reports
+  config: Mapping[str, Any] | None = None  # its options, as JSON values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,8 +300,13 @@ class EvalResult:
 
 
 def half_width(values: np.ndarray) -> float:
-  """1.96 std / sqrt(n), std of the population: the paper's 95 % interval."""
+  """1.96 std / sqrt(n), std of the population: the paper's 95 % interval.
+
+  NaN below two values, which have no spread to tell.
+  """
   values = np.asarray(values, np.float64)
+  if len(values) < 2:
+    return float("nan")
   return float(1.96 * values.std() / np.sqrt(len(values)))
 
 

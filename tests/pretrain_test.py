@@ -224,9 +224,9 @@ def test_best_checkpoint_has_the_accuracy_it_says(trained):
     variables, fsl.augment.prepare(jnp.asarray(data.images)), train=False
   )
   accuracy = np.mean(outputs.logits.argmax(-1) == data.class_ids)
-  np.testing.assert_allclose(meta["validation_accuracy"], accuracy, 1e-6)
-  accuracies = [r["validation_accuracy"] for r in _log(folder)]
-  assert max(accuracies) == meta["validation_accuracy"]
+  np.testing.assert_allclose(meta["train_accuracy"], accuracy, 1e-6)
+  accuracies = [r["train_accuracy"] for r in _log(folder)]
+  assert max(accuracies) == meta["train_accuracy"]
   # The first epoch that reached it.
   assert accuracies.index(max(accuracies)) + 1 == meta["epoch"]
   assert meta["data"]["class_names"] == list(data.class_names)
@@ -240,7 +240,7 @@ def test_it_learns(tmp_path):
     _tiny_net(), _tiny_data(), config, run_dir=tmp_path, progress=False
   )
   # Chance is 0.25; smooth patterns with this noise are easy to tell apart.
-  assert result.meta["validation_accuracy"] > 0.9
+  assert result.meta["train_accuracy"] > 0.9
   assert result.epochs[-1]["loss"] < result.epochs[0]["loss"]
 
 
@@ -261,9 +261,9 @@ def test_too_few_images_are_refused(tmp_path):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"cycles": ()}, "cycles must be positive"),
-    ({"cycles": (3, 0)}, "cycles must be positive"),
-    ({"batch_size": 0}, "batch_size must be at least 1"),
+    ({"cycles": ()}, "cycles must name at least one"),
+    ({"cycles": (3, 0)}, "epochs of a cycle must be a whole number"),
+    ({"batch_size": 0}, "batch_size must be a whole number, at least 1"),
     ({"momentum": 1.0}, "momentum must lie in"),
     ({"label_smoothing": -0.1}, "label_smoothing must lie in"),
   ],

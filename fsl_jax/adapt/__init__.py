@@ -1,26 +1,56 @@
 """Few-shot methods, and the programs that run them on many episodes."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from fsl_jax import types
 from fsl_jax.adapt import batched, finetune, prototypes, run
 
-_FACTORIES: dict[str, Any] = {
-  "prototype": (prototypes.adapter, prototypes.PrototypeConfig, {}),
-  "support_init": (finetune.adapter, finetune.FinetuneConfig, {"steps": 0}),
-  "finetune": (
+
+class _Entry(NamedTuple):
+  factory: Callable[..., types.Adapter]
+  config_class: Any
+  options: frozenset[str]  # those that change anything
+  preset: dict[str, Any]
+
+
+def _fields(config_class: Any, *without: str) -> frozenset[str]:
+  names = {field.name for field in dataclasses.fields(config_class)}
+  return frozenset(names.difference(without))
+
+
+_METHODS = {
+  "prototype": _Entry(
+    prototypes.adapter,
+    prototypes.PrototypeConfig,
+    _fields(prototypes.PrototypeConfig),
+    {},
+  ),
+  "support_init": _Entry(
     finetune.adapter,
     finetune.FinetuneConfig,
+    frozenset({"input", "relu", "temperature", "micro_batch"}),
+    {"steps": 0},
+  ),
+  "finetune": _Entry(
+    finetune.adapter,
+    finetune.FinetuneConfig,
+    _fields(finetune.FinetuneConfig, "entropy_weight", "updates"),
     {"entropy_weight": 0.0},
   ),
-  "transductive_finetune": (finetune.adapter, finetune.FinetuneConfig, {}),
+  "transductive_finetune": _Entry(
+    finetune.adapter,
+    finetune.FinetuneConfig,
+    _fields(finetune.FinetuneConfig),
+    {},
+  ),
 }
 
 
 def names() -> tuple[str, ...]:
   """Names that `create` knows, from the floor upwards."""
-  return tuple(_FACTORIES)
+  return tuple(_METHODS)
 
 
 def create(
@@ -38,30 +68,34 @@ def create(
   Raises:
     InputError: for an unknown name or option, or a value out of range.
   """
-  factory, config = _resolve(name, options)
-  return factory(backbone, config, name=name)
+  return _entry(name).factory(backbone, _config(name, options), name=name)
 
 
 def config(name: str, **options: Any) -> dict[str, Any]:
-  """The options of a method with every default filled in, for records."""
-  return dataclasses.asdict(_resolve(name, options)[1])
+  """The options that shape a method, defaults filled in, for records."""
+  entry = _entry(name)
+  values = dataclasses.asdict(_config(name, options))
+  used = entry.options | set(entry.preset)
+  return {key: value for key, value in values.items() if key in used}
 
 
-def option_names(name: str) -> set[str]:
+def option_names(name: str) -> frozenset[str]:
   """The options that `create` takes for a method."""
-  if name not in _FACTORIES:
-    raise types.unknown_name("method", name, _FACTORIES)
-  _, config_class, preset = _FACTORIES[name]
-  return {f.name for f in dataclasses.fields(config_class)} - set(preset)
+  return _entry(name).options
 
 
-def _resolve(name, options):
-  known = option_names(name)
+def _entry(name: str) -> _Entry:
+  if name not in _METHODS:
+    raise types.unknown_name("method", name, _METHODS)
+  return _METHODS[name]
+
+
+def _config(name: str, options: dict[str, Any]) -> Any:
+  entry = _entry(name)
   for option in options:
-    if option not in known:
-      raise types.unknown_name(f"option of {name}", option, known)
-  factory, config_class, preset = _FACTORIES[name]
-  return factory, config_class(**(preset | options))
+    if option not in entry.options:
+      raise types.unknown_name(f"option of {name}", option, entry.options)
+  return entry.config_class(**(entry.preset | options))
 
 
 __all__ = [

@@ -1,6 +1,5 @@
 """Many episodes in one compiled program, each as if it were alone."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -38,8 +37,7 @@ def compile(adapter: types.Adapter, *, chunk: int | None = None) -> BatchedFn:
     is in. The key is not consumed: the same one serves every batch.
   """
   chunk = default_chunk() if chunk is None else chunk
-  if chunk < 1:
-    raise types.InputError(f"chunk must be positive, got {chunk}")
+  types.check_whole("chunk", chunk, at_least=1)
 
   @jax.jit
   def batched(key, variables, tasks, indices):
@@ -64,4 +62,4 @@ def compile(adapter: types.Adapter, *, chunk: int | None = None) -> BatchedFn:
     results = jax.lax.map(jax.vmap(one), chunks)
     return jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), results)
 
-  return functools.wraps(run_lib.run)(batched)
+  return batched

@@ -59,11 +59,8 @@ class FinetuneConfig:
         raise types.unknown_name("entropy_weight", weight, ["inverse_log_ways"])
     elif not 0 <= weight < math.inf:
       raise types.InputError(f"entropy_weight must be at least 0, got {weight}")
-    for name, low in (("steps", 0), ("micro_batch", 1)):
-      if getattr(self, name) < low:
-        raise types.InputError(
-          f"{name} must be at least {low}, got {getattr(self, name)}"
-        )
+    types.check_whole("steps", self.steps)
+    types.check_whole("micro_batch", self.micro_batch, at_least=1)
     for name in ("temperature", "learning_rate"):
       if not 0 < getattr(self, name) < math.inf:
         raise types.InputError(
@@ -252,7 +249,13 @@ def adapter(
     return micro_batches.apply(logits, config.micro_batch, task.query_images)
 
   return types.Adapter(
-    init, step, predict, config.steps, name, _query_use(config)
+    init,
+    step,
+    predict,
+    config.steps,
+    name,
+    _query_use(config),
+    dataclasses.asdict(config),
   )
 
 

@@ -29,10 +29,7 @@ class PrototypeConfig:
     ):
       if getattr(self, name) not in allowed:
         raise types.unknown_name(name, str(getattr(self, name)), allowed)
-    if self.micro_batch < 1:
-      raise types.InputError(
-        f"micro_batch must be at least 1, got {self.micro_batch}"
-      )
+    types.check_whole("micro_batch", self.micro_batch, at_least=1)
 
 
 class PrototypeState(NamedTuple):
@@ -77,11 +74,16 @@ def adapter(
       scores = -_squared_distances(queries, state.means)
     return jnp.where(state.present[None], scores, losses.ABSENT_LOGIT)
 
-  return types.Adapter(init, step, predict, 0, name, "none")
+  return types.Adapter(
+    init, step, predict, 0, name, "none", dataclasses.asdict(config)
+  )
 
 
 def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
   """[T, D], [N, D] -> [T, N] of ||x - y||^2."""
+  # Around a common centre: with an offset the squares would cancel badly.
+  centre = y.mean(0, keepdims=True)
+  x, y = x - centre, y - centre
   cross = x @ y.T
   return (
     jnp.square(x).sum(-1)[:, None] - 2 * cross + jnp.square(y).sum(-1)[None]

@@ -33,4 +33,11 @@ def run(
       state,
       length=adapter.num_steps,
     )
-  return adapter.predict(state, task), infos
+  logits = adapter.predict(state, task)
+  expected = (task.query_mask.shape[0], task.num_ways)
+  if logits.shape != expected:
+    raise types.InputError(
+      f"{adapter.name}.predict gave logits {list(logits.shape)}, expected "
+      f"[T, N] = {list(expected)}"
+    )
+  return logits, infos

@@ -55,13 +55,24 @@ def create(
     )
   if num_classes < 1:
     raise types.InputError(f"num_classes must be positive, got {num_classes}")
-  module = _FACTORIES[name](num_classes=num_classes, dtype=dtype, **options)
-  return _from_module(module, name, num_classes, image_size_px)
+  try:
+    kind = None if dtype is None else jnp.dtype(dtype)
+    module = _FACTORIES[name](num_classes=num_classes, dtype=kind, **options)
+  except TypeError as error:
+    raise types.InputError(f"cannot make {name}: {error}") from error
+  config = {
+    "name": name,
+    "num_classes": num_classes,
+    "image_size_px": image_size_px,
+    "dtype": None if kind is None else kind.name,
+    **options,
+  }
+  return _from_module(module, config)
 
 
-def _from_module(
-  module: nn.Module, name: str, num_classes: int, image_size_px: int
-) -> types.Backbone:
+def _from_module(module: nn.Module, config: dict[str, Any]) -> types.Backbone:
+  name, image_size_px = config["name"], config["image_size_px"]
+
   def check(images):
     if images.ndim != 4 or images.shape[1:3] != (image_size_px, image_size_px):
       raise types.InputError(
@@ -71,7 +82,7 @@ def _from_module(
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise types.InputError(
         f"{name} takes normalised float images, got {images.dtype}; see "
-        "augment.normalise"
+        "augment.prepare"
       )
 
   def init(key, images):
@@ -91,7 +102,9 @@ def _from_module(
     )
     return outputs, updated["batch_stats"]
 
-  return types.Backbone(init, apply, name, num_classes, image_size_px)
+  return types.Backbone(
+    init, apply, name, config["num_classes"], image_size_px, config
+  )
 
 
 def identity() -> types.Backbone:

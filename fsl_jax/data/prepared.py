@@ -5,7 +5,6 @@ tensorflow-datasets. It appears under that name all at once, when complete.
 """
 
 import contextlib
-import difflib
 import errno
 import fcntl
 import importlib
@@ -70,11 +69,7 @@ def prepare_command(name: str, data_dir: str | os.PathLike[str] | None) -> str:
 
 def _builder_class(name: str) -> Any:
   if name not in _BUILDERS:
-    near = difflib.get_close_matches(name, _BUILDERS, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise types.InputError(
-      f"unknown data set {name!r}; {hint}known: {', '.join(_BUILDERS)}"
-    )
+    raise types.unknown_name("data set", name, _BUILDERS)
   module_name, class_name = _BUILDERS[name]
   # Builders import tensorflow-datasets, which takes most of a second.
   module = importlib.import_module(f"fsl_jax.data.builders.{module_name}")

@@ -30,10 +30,7 @@ class Protocol:
 
   def __post_init__(self) -> None:
     for name in ("ways", "shots", "queries"):
-      if getattr(self, name) < 1:
-        raise types.InputError(
-          f"{name} must be at least 1, got {getattr(self, name)}"
-        )
+      types.check_whole(name, getattr(self, name), at_least=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,14 +109,10 @@ class _Words:
   """64-bit random words of one episode, and uniform choices made of them."""
 
   def __init__(self, seed: int, split: str, index: int):
-    for name, value in (("seed", seed), ("index", index)):
-      # 1 and 1.0 would be two streams that look like one; an episode keeps
-      # its index as int32.
-      if not isinstance(value, int | np.integer) or not 0 <= value < 2**31:
-        raise types.InputError(
-          f"{name} must be a whole number, at least 0 and below 2^31, got "
-          f"{value!r}"
-        )
+    # 1 and 1.0 would be two streams that look like one; an episode keeps its
+    # index as int32.
+    types.check_whole("seed", seed)
+    types.check_whole("index", index)
     digest = hashlib.sha256(f"{seed}/{split}/{index}".encode()).digest()
     self._philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
 

@@ -68,6 +68,11 @@ def run(
     restored, meta = checkpoint.restore(folder.path / LAST, like=state)
     state = jax.device_put(restored)
     done, best = meta["epoch"], meta["best"]
+    if len(records) < done:
+      raise types.InputError(
+        f"{folder.path / LOG} has {len(records)} lines, but the checkpoint is "
+        f"of epoch {done}; restore the file, or choose another run folder"
+      )
     # A kill between a log line and its checkpoint repeats that epoch.
     folder.rewrite(LOG, records := records[:done])
   else:
@@ -87,7 +92,7 @@ def run(
       "loss": float(np.mean(infos.loss, dtype=np.float64)),
       "accuracy": float(np.mean(infos.accuracy, dtype=np.float64)),
       "learning_rate": float(infos.learning_rate[0]),
-      "validation_accuracy": None,
+      "train_accuracy": None,
       "images_per_s": recipe.steps_per_epoch * config.batch_size / seconds,
     }
     if not np.isfinite(infos.loss).all():
@@ -99,17 +104,18 @@ def run(
     if (epoch + 1) % config.validate_every_epochs == 0 or last_epoch:
       variables = {"params": state.params, "batch_stats": state.batch_stats}
       value = float(accuracy(variables, images, labels))
-      record["validation_accuracy"] = value
+      record["train_accuracy"] = value
       if value > best:
         best = value
-        meta = identity | {"epoch": epoch + 1, "validation_accuracy": value}
+        meta = identity | {"epoch": epoch + 1, "train_accuracy": value}
         meta["provenance"] = run_folder_lib.provenance()
         checkpoint.save_step(folder.path / BEST, epoch + 1, variables, meta)
+    # First the log: a line too many is dropped when the run continues.
+    folder.append(LOG, [record])
+    records.append(record)
     checkpoint.save_step(
       folder.path / LAST, epoch + 1, state, {"epoch": epoch + 1, "best": best}
     )
-    folder.append(LOG, [record])
-    records.append(record)
     log.write(record)
     bar.update(record)
   bar.close()
@@ -120,7 +126,7 @@ def run(
     "result.json",
     {
       "best_epoch": meta["epoch"],
-      "validation_accuracy": meta["validation_accuracy"],
+      "train_accuracy": meta["train_accuracy"],
       "checkpoint_digest": meta["digest"],
       "last_epoch": records[-1],
     },
@@ -131,11 +137,7 @@ def run(
 def _identity(backbone, dataset, config) -> dict[str, Any]:
   """What makes two runs the same run; stored with every checkpoint."""
   return {
-    "backbone": {
-      "name": backbone.name,
-      "num_classes": backbone.num_classes,
-      "image_size_px": backbone.image_size_px,
-    },
+    "backbone": backbone.config or {"name": backbone.name},
     "data": {
       "name": dataset.name,
       "split": dataset.split,
@@ -165,8 +167,8 @@ class _Bar:
 
   def update(self, record: dict[str, Any]) -> None:
     values = {"loss": f"{record['loss']:.3f}"}
-    if record["validation_accuracy"] is not None:
-      values["acc"] = f"{record['validation_accuracy']:.1%}"
+    if record["train_accuracy"] is not None:
+      values["train acc"] = f"{record['train_accuracy']:.1%}"
     values["images/s"] = f"{record['images_per_s']:.0f}"
     self._bar.set_postfix(values, refresh=False)
     self._bar.update()

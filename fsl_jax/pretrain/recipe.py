@@ -29,19 +29,17 @@ class PretrainConfig:
   label_smoothing: float = 0.1  # spread over all classes
   mixup_alpha: float = 0.25  # 0 switches mixup off
   augment: bool = True
-  validate_every_epochs: int = 1  # keeps the weights of the best accuracy
+  validate_every_epochs: int = 1  # keeps the weights of the best one
   seed: int = 0
 
   def __post_init__(self) -> None:
-    if not self.cycles or any(epochs < 1 for epochs in self.cycles):
-      raise types.InputError(
-        f"cycles must be positive numbers of epochs, got {self.cycles}"
-      )
+    if not self.cycles:
+      raise types.InputError("cycles must name at least one number of epochs")
+    for epochs in self.cycles:
+      types.check_whole("epochs of a cycle", epochs, at_least=1)
     for name in ("batch_size", "validate_every_epochs"):
-      if getattr(self, name) < 1:
-        raise types.InputError(
-          f"{name} must be at least 1, got {getattr(self, name)}"
-        )
+      types.check_whole(name, getattr(self, name), at_least=1)
+    types.check_whole("seed", self.seed)
     for name, high in (
       ("learning_rate", math.inf),
       ("cycle_decay", math.inf),
