@@ -29,6 +29,15 @@ class AugmentConfig:
   brightness: tuple[float, float] = (0.1, 0.9)  # added as logit(uniform)
   contrast: tuple[float, float] = (0.6, 1.4)  # log-uniform factor of logits
 
+  def __post_init__(self) -> None:
+    types.check_whole("pad_px", self.pad_px)
+    for name, high in (("brightness", 1.0), ("contrast", math.inf)):
+      a, b = getattr(self, name)
+      if not 0 < a <= b < high:
+        raise types.InputError(
+          f"{name} must be a range within (0, {high}), got {(a, b)}"
+        )
+
 
 def prepare(images: jax.Array) -> jax.Array:
   """Normalises uint8 images; passes floats on as already prepared.

@@ -7,6 +7,7 @@ that changed on disk is refused instead of giving other numbers.
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import pathlib
@@ -19,6 +20,7 @@ import numpy as np
 from fsl_jax import types
 
 _DIGEST = "sha256"
+_META_DIGEST = "sha256_of_metadata"
 
 
 def digest(tree: Any) -> str:
@@ -42,13 +44,20 @@ def save(path: str | pathlib.Path, tree: Any, meta: dict[str, Any]) -> None:
     path: folder to make; must not exist.
     tree: arrays in nested dicts, lists or NamedTuples.
     meta: JSON values.
+
+  Raises:
+    InputError: if the folder exists.
+    OSError: if it cannot be written.
   """
   path = pathlib.Path(path).absolute()
+  if path.exists():
+    raise types.InputError(f"{path} exists; a checkpoint is never overwritten")
   path.parent.mkdir(parents=True, exist_ok=True)
   # Orbax leaves its temporary folder behind when it is killed.
   for stale in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
     shutil.rmtree(stale, ignore_errors=True)
-  meta = dict(meta, **{_DIGEST: digest(tree)})
+  meta = json.loads(json.dumps(meta))
+  meta |= {_META_DIGEST: _digest_json(meta), _DIGEST: digest(tree)}
   arrays = jax.tree.map(np.asarray, tree)
   try:
     _orbax().save(str(path), arrays, custom_metadata=meta)
@@ -90,7 +99,7 @@ def restore(
   try:
     stored = orbax.metadata(str(path))
     meta = dict(stored.custom_metadata or {})
-    expected = meta.pop(_DIGEST)
+    expected, expected_meta = meta.pop(_DIGEST), meta.pop(_META_DIGEST)
     # Without shapes given, orbax restores to the devices it was saved from.
     abstract = jax.tree.map(
       lambda leaf: np.empty(leaf.shape, leaf.dtype), stored.metadata
@@ -102,11 +111,15 @@ def restore(
       f"the checkpoint at {path} is damaged and cannot be read "
       f"({type(error).__name__}: {reason})"
     ) from error
-  if digest(tree) != expected:
-    raise types.InputError(
-      f"the checkpoint at {path} is damaged: its arrays no longer have the "
-      f"SHA-256 {expected[:12]}... they were saved with"
-    )
+  for what, now, then in (
+    ("metadata", _digest_json(meta), expected_meta),
+    ("arrays", digest(tree), expected),
+  ):
+    if now != then:
+      raise types.InputError(
+        f"the checkpoint at {path} is damaged: its {what} no longer have the "
+        f"SHA-256 {then[:12]}... they were saved with"
+      )
   meta["digest"] = expected
   return (tree if like is None else _restructure(tree, like, path)), meta
 
@@ -116,14 +129,17 @@ def save_step(
 ) -> None:
   """Saves as `folder/<step>`, then removes the steps before it.
 
-  Killed at any moment, a complete step is left, unless the only one was this
-  very step, saved again.
+  Killed while it saves, the steps before it are left as they were.
   """
   folder = pathlib.Path(folder)
   path = folder / f"{step:08d}"
+  # Under another name first: the same step may be there already.
+  unfinished = folder / f"{step:08d}.new"
+  shutil.rmtree(unfinished, ignore_errors=True)
+  save(unfinished, tree, meta)
   if path.exists():
     shutil.rmtree(path)
-  save(path, tree, meta)
+  unfinished.rename(path)
   for old in _steps(folder):
     if old.name != path.name:
       shutil.rmtree(old)
@@ -133,6 +149,11 @@ def exists(path: str | pathlib.Path) -> bool:
   """Whether `restore` would find a checkpoint there."""
   path = pathlib.Path(path)
   return bool(_steps(path)) or (path / "_CHECKPOINT_METADATA").is_file()
+
+
+def _digest_json(value: Any) -> str:
+  text = json.dumps(value, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _steps(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -94,8 +94,8 @@ def run_many(
 
   inputs = ""
   if folder is not None:
-    inputs = _inputs(adapters, variables, dataset, seed)
-  done = _stored(folder, protocol, names, inputs)
+    inputs = _inputs(variables, dataset, seed)
+  done = _stored(folder, protocol, adapters, inputs)
   # Whole batches are done again if an episode is missing, so that a resumed
   # run feeds the compiled programs exactly what an uninterrupted one does.
   batches = [
@@ -195,6 +195,7 @@ class _Scorer:
   ):
     self._variables = jax.device_put(variables)
     self._key = jax.random.key(seed)
+    self._options = {a.name: _options(a) for a in adapters}
     self._programs = {
       adapter.name: batched.compile(adapter, chunk=chunk)
       for adapter in adapters
@@ -229,7 +230,8 @@ class _Scorer:
         "class_ids": batch.episodes.class_ids[b].tolist(),
         "hardness": None if hardness is None else _number(hardness[b]),
         "methods": {
-          name: _score(batch.episodes, b, logits[b], infos)
+          name: {"options": self._options[name]}
+          | _score(batch.episodes, b, logits[b], infos)
           for name, (logits, infos) in outputs.items()
         },
       }
@@ -265,7 +267,7 @@ def _number(value: Any) -> float | None:
 def _stored(
   folder: run_folder_lib.RunFolder | None,
   protocol: sampler.Protocol,
-  names: list[str],
+  adapters: Sequence[types.Adapter],
   inputs: str,
 ) -> dict[int, dict[str, Any]]:
   """Records of episodes that a former run of the folder has finished."""
@@ -279,32 +281,43 @@ def _stored(
   for record in stored:
     if record["inputs"] != inputs:
       raise types.InputError(
-        f"{path} holds episodes of another seed, data set, checkpoint or "
-        "method; choose another run folder"
-      )
-    if missing := set(names) - set(record["methods"]):
-      raise types.InputError(
-        f"{path} has no results of {sorted(missing)[0]!r}; "
+        f"{path} holds episodes of another seed, data set or checkpoint; "
         "choose another run folder"
       )
+    for adapter in adapters:
+      method = record["methods"].get(adapter.name)
+      if method is None or method["options"] != _options(adapter):
+        what = "results" if method is None else "results with these options"
+        raise types.InputError(
+          f"{path} has no {what} of {adapter.name!r}; choose another run folder"
+        )
   return {record["index"]: record for record in stored}
 
 
 def _inputs(
-  adapters: Sequence[types.Adapter],
-  variables: types.Variables,
-  dataset: types.ClassIndexed,
-  seed: int,
+  variables: types.Variables, dataset: types.ClassIndexed, seed: int
 ) -> str:
-  """Digest of what an episode's numbers depend on beside the protocol."""
-  pixels = hashlib.sha256(np.ascontiguousarray(dataset.images)).hexdigest()
-  parts = [
-    seed,
-    [dataset.split, pixels, dataset.class_ids.tolist()],
-    checkpoint.digest(variables),
-    [(a.name, a.num_steps, a.query_use, a.config) for a in adapters],
-  ]
-  text = json.dumps(parts, sort_keys=True, default=str)
+  """Digest of what an episode depends on beside protocol and method."""
+  pixels = hashlib.sha256(dataset.images.tobytes()).hexdigest()
+  classes = dataset.class_ids.tolist()
+  return _short_digest(
+    [seed, dataset.split, pixels, classes, checkpoint.digest(variables)]
+  )
+
+
+def _options(adapter: types.Adapter) -> str:
+  """Digest of a method's options."""
+  return _short_digest(
+    [
+      adapter.num_steps,
+      adapter.query_use,
+      adapter.config and {**adapter.config},
+    ]
+  )
+
+
+def _short_digest(value: Any) -> str:
+  text = json.dumps(value, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

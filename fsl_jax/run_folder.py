@@ -39,6 +39,8 @@ class RunFolder:
         something else.
     """
     self.path = pathlib.Path(path)
+    if self.path.exists() and not self.path.is_dir():
+      raise types.InputError(f"{self.path} is a file, not a run folder")
     self.path.mkdir(parents=True, exist_ok=True)
     self._open_config(json.loads(json.dumps(config)))
     starts = self.read_json("provenance.json") or []
@@ -65,7 +67,7 @@ class RunFolder:
   def append(self, name: str, records: list[dict[str, Any]]) -> None:
     """Adds JSON lines, on disk before it returns."""
     with open(self.path / name, "a", encoding="utf-8") as file:
-      file.writelines(json.dumps(record) + "\n" for record in records)
+      file.write(_lines(records))
       file.flush()
       os.fsync(file.fileno())
 
@@ -95,12 +97,11 @@ class RunFolder:
 
   def rewrite(self, name: str, records: list[dict[str, Any]]) -> None:
     """Replaces a file of JSON lines in one step."""
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    self.write_text(name, text)
+    self.write_text(name, _lines(records))
 
   def write_json(self, name: str, value: Any) -> None:
     """Writes a JSON file in one step."""
-    self.write_text(name, json.dumps(value, indent=2) + "\n")
+    self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
   def read_json(self, name: str) -> Any:
     """The value, or None if there is no such file."""
@@ -118,6 +119,11 @@ class RunFolder:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _lines(records: list[dict[str, Any]]) -> str:
+  # NaN is no JSON, and other readers stumble over it.
+  return "".join(json.dumps(r, allow_nan=False) + "\n" for r in records)
 
 
 def provenance() -> dict[str, Any]:

@@ -48,8 +48,7 @@ def check_whole(name: str, value: Any, *, at_least: int = 0) -> None:
   whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
   if not whole or not at_least <= value < 2**31:
     raise InputError(
-      f"{name} must be a whole number, at least {at_least} and below 2^31, "
-      f"got {value!r}"
+      f"{name} must be at least {at_least}, whole and below 2^31, got {value!r}"
     )
 
 

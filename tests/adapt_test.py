@@ -88,7 +88,9 @@ def make_task(support, labels, query):
 def run_library(name, method, dtype, **options):
   """Logits, final state and infos of the library, of each episode."""
   network, variables = make_network(name)
-  adapter = adapt.create(method, network, augment=False, **options)
+  if "augment" in adapt.option_names(method):
+    options["augment"] = False
+  adapter = adapt.create(method, network, **options)
   variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
 
   @jax.jit
@@ -228,21 +230,30 @@ def test_one_epoch_less_is_noticed(conv64_float64):
   assert moved["support_loss"] < FLOAT64
 
 
-def test_transductive_conv64_float32():
-  ours = run_library("conv64", "transductive_finetune", np.float32)
-  expected = run_reference("conv64")
+@pytest.mark.parametrize("name", WIDTHS)
+def test_transductive_float32(name):
+  ours = run_library(name, "transductive_finetune", np.float32)
+  expected = run_reference(name)
   moved = distances(ours, expected)
   for part in ("logits", "weight", "bias", "support_loss", "query_entropy"):
     assert moved[part] < FLOAT32, part
   for (logits, state, _), theirs in zip(ours, expected, strict=True):
-    assert logits.dtype == np.float32
-    for name, block in state.batch_stats.items():
-      variance = theirs[2][name]["norm"]["var"]
-      assert largest(block["norm"]["var"], variance) < FLOAT32, name
-  assert all(
-    leaf.dtype == np.float32
-    for leaf in jax.tree.leaves((ours[0][1].params, ours[0][1].batch_stats))
-  )
+    assert {
+      leaf.dtype
+      for leaf in jax.tree.leaves((logits, state.params, state.batch_stats))
+    } == {np.dtype("float32")}
+    assert largest(variances(state.batch_stats), variances(theirs[2])) < FLOAT32
+
+
+def variances(batch_stats):
+  paths = jax.tree_util.tree_leaves_with_path(batch_stats)
+  found = {
+    jax.tree_util.keystr(path): leaf
+    for path, leaf in paths
+    if path[-1].key == "var"
+  }
+  assert len(found) == len(paths) / 2
+  return found
 
 
 @pytest.mark.usefixtures("x64")

@@ -498,7 +498,7 @@ class TestBatchNorm:
 
 
 class TestBfloat16:
-  @pytest.mark.parametrize("net", NETS)
+  @pytest.mark.parametrize("net", ["resnet12", "wide_resnet"])
   def test_close_to_float32_and_float32_outside(self, net):
     name, options, _ = NETS[net]
     full, half = (
@@ -586,8 +586,8 @@ def test_eval_leaves_the_statistics_and_the_batch_out():
   backbone, variables = make("conv64", 16)
   variables = cast(variables, jnp.float32)
   images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
-  apply = functools.partial(backbone.apply, train=False)
+  apply = jax.jit(functools.partial(backbone.apply, train=False))
   outputs, stats = apply(variables, images)
-  assert stats is variables["batch_stats"]
+  jax.tree.map(np.testing.assert_array_equal, stats, variables["batch_stats"])
   other, _ = apply(variables, images.at[1:].set(0))
   np.testing.assert_array_equal(outputs.logits[0], other.logits[0])

@@ -262,8 +262,8 @@ def test_too_few_images_are_refused(tmp_path):
   ("options", "message"),
   [
     ({"cycles": ()}, "cycles must name at least one"),
-    ({"cycles": (3, 0)}, "epochs of a cycle must be a whole number"),
-    ({"batch_size": 0}, "batch_size must be a whole number, at least 1"),
+    ({"cycles": (3, 0)}, "epochs of a cycle must be at least 1"),
+    ({"batch_size": 0}, "batch_size must be at least 1"),
     ({"momentum": 1.0}, "momentum must lie in"),
     ({"label_smoothing": -0.1}, "label_smoothing must lie in"),
   ],

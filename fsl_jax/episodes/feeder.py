@@ -71,6 +71,7 @@ def batches(
     InputError: before the first batch, if the data cannot serve the protocol.
   """
   sampler.check(dataset, protocol)
+  types.check_whole("prefetch", prefetch, at_least=1)
   ready: queue.Queue = queue.Queue(maxsize=prefetch)
   stop = threading.Event()
 

@@ -1,0 +1,311 @@
+"""Checkpoints: what comes back, and what is refused."""
+
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fsl_jax import checkpoint, types
+
+META = {"network": "conv64", "epoch": 3, "nested": {"accuracy": 0.1 + 0.2}}
+
+
+def make_tree():
+  rng = np.random.default_rng(0)
+  return {
+    "params": {
+      "block0": {"kernel": rng.normal(size=(3, 3, 2, 4)).astype(np.float32)},
+      "classifier": {"bias": np.arange(4, dtype=np.float32)},
+    },
+    "batch_stats": {"mean": jnp.full(4, 0.5), "count": np.int32(7)},
+  }
+
+
+@pytest.fixture
+def saved(tmp_path):
+  path = tmp_path / "runs" / "checkpoint"
+  checkpoint.save(path, make_tree(), META)
+  return path
+
+
+def assert_equal(ours, theirs):
+  assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    assert np.asarray(a).dtype == np.asarray(b).dtype
+    np.testing.assert_array_equal(a, b)
+
+
+def files(path):
+  return sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def refused(path):
+  """Whether it cannot be restored; if it can, it must be what was saved.
+
+  A file that is not needed for that may be damaged as it likes.
+  """
+  try:
+    tree, meta = checkpoint.restore(path)
+  except types.InputError as error:
+    message = str(error)
+    assert "damaged" in message or "no checkpoint" in message
+    assert str(path) in message
+    assert "\n" not in message
+    return True
+  assert_equal(tree, make_tree())
+  assert {name: meta[name] for name in META} == META
+  return False
+
+
+class TestRoundTrip:
+  def test_arrays_and_metadata(self, saved):
+    tree, meta = checkpoint.restore(saved)
+    assert_equal(tree, make_tree())
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tree))
+    assert meta.pop("digest") == checkpoint.digest(make_tree())
+    assert meta == META
+
+  def test_str_and_relative_paths(self, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save("x", {"a": np.ones(2)}, {})
+    tree, _ = checkpoint.restore("x")
+    np.testing.assert_array_equal(tree["a"], [1, 1])
+    assert checkpoint.exists(tmp_path / "x")
+
+  def test_bfloat16_and_scalars(self, tmp_path):
+    tree = {
+      "half": np.asarray(jnp.arange(3, dtype=jnp.bfloat16)),
+      "flag": np.asarray(True),
+      "step": np.asarray(12, np.int64),
+    }
+    checkpoint.save(tmp_path / "x", tree, {})
+    assert_equal(checkpoint.restore(tmp_path / "x")[0], tree)
+
+  def test_state_of_an_optimiser(self, tmp_path):
+    params = {"b": jnp.ones(3), "a": jnp.zeros((2, 2))}
+    optimizer = optax.sgd(optax.constant_schedule(0.1), momentum=0.9)
+    state = {"params": params, "optimizer": optimizer.init(params)}
+    checkpoint.save(tmp_path / "x", state, {})
+    tree, _ = checkpoint.restore(tmp_path / "x", like=state)
+    assert_equal(tree, jax.tree.map(np.asarray, state))
+
+  def test_named_tuple_out_of_alphabetical_order(self, tmp_path):
+    class State(NamedTuple):
+      z: Any
+      a: Any
+
+    state = State(z=np.arange(3.0), a={"y": np.ones(2), "b": np.zeros(1)})
+    checkpoint.save(tmp_path / "x", state, {})
+    tree, _ = checkpoint.restore(tmp_path / "x", like=state)
+    assert_equal(tree, state)
+
+  def test_long_list(self, tmp_path):
+    # As names, "10" comes before "2".
+    tree = {"blocks": [np.full(2, float(i)) for i in range(12)]}
+    checkpoint.save(tmp_path / "x", tree, {})
+    restored, _ = checkpoint.restore(tmp_path / "x", like=tree)
+    assert_equal(restored, tree)
+
+  def test_shapes_are_enough_for_like(self, saved):
+    like = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, make_tree()))
+    tree, _ = checkpoint.restore(saved, like=like)
+    assert_equal(tree, make_tree())
+
+
+class TestDigest:
+  def test_depends_on_all_there_is(self):
+    tree = make_tree()
+    base = checkpoint.digest(tree)
+    assert base == checkpoint.digest(jax.tree.map(jnp.asarray, make_tree()))
+    changed = []
+    for change in (
+      lambda x: x * np.float32(1.0000001),
+      lambda x: x.reshape(3, 3, 4, 2),
+      lambda x: x.view(np.int32),
+    ):
+      other = make_tree()
+      kernel = other["params"]["block0"]["kernel"]
+      other["params"]["block0"]["kernel"] = change(kernel)
+      changed.append(checkpoint.digest(other))
+    renamed = make_tree()
+    renamed["params"]["block1"] = renamed["params"].pop("block0")
+    changed.append(checkpoint.digest(renamed))
+    assert len({base, *changed}) == 5
+
+  def test_order_of_keys_does_not_matter(self):
+    a, b = np.ones(2), np.zeros(3)
+    assert checkpoint.digest({"a": a, "b": b}) == checkpoint.digest(
+      {"b": b, "a": a}
+    )
+
+
+# Orbax leaves tasks behind when it fails, whose errors nobody awaits.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestDamage:
+  def test_missing(self, tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere"):
+      assert not checkpoint.exists(path)
+      with pytest.raises(types.InputError, match="no checkpoint at"):
+        checkpoint.restore(path)
+
+  def test_file_is_no_checkpoint(self, tmp_path):
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    assert not checkpoint.exists(path)
+    with pytest.raises(types.InputError, match="no checkpoint at"):
+      checkpoint.restore(path)
+
+  def test_flipped_bytes(self, saved):
+    noticed = set()
+    for path in files(saved):
+      original = path.read_bytes()
+      for part in range(1, 8):
+        data = bytearray(original)
+        if not data:
+          continue
+        data[len(data) * part // 8] ^= 0x11
+        path.write_bytes(bytes(data))
+        if refused(saved):
+          noticed.add(path)
+      path.write_bytes(original)
+    # At least the arrays, their index and the metadata.
+    assert len(noticed) >= 3
+    assert saved / "_CHECKPOINT_METADATA" in noticed
+    assert not refused(saved)
+
+  def test_files_cut_short(self, saved):
+    noticed = set()
+    for path in files(saved):
+      original = path.read_bytes()
+      for size in (0, len(original) // 2, max(len(original) - 1, 0)):
+        path.write_bytes(original[:size])
+        if refused(saved):
+          noticed.add(path)
+      path.write_bytes(original)
+    assert len(noticed) >= 3
+
+  def test_lost_files(self, saved, tmp_path):
+    noticed = set()
+    for path in files(saved):
+      moved = path.rename(tmp_path / "kept")
+      if refused(saved):
+        noticed.add(path)
+      moved.rename(path)
+    assert len(noticed) >= 3
+
+  def test_changed_metadata(self, saved):
+    """The metadata choose the network and say what it was trained on."""
+    path = saved / "_CHECKPOINT_METADATA"
+    text = path.read_text()
+    assert text.count("conv64") == 1
+    path.write_text(text.replace("conv64", "conv65"))
+    with pytest.raises(types.InputError, match="damaged"):
+      checkpoint.restore(saved)
+
+
+class TestStructure:
+  def test_other_shape(self, saved):
+    like = make_tree()
+    like["params"]["classifier"]["bias"] = np.zeros(5, np.float32)
+    with pytest.raises(types.InputError) as raised:
+      checkpoint.restore(saved, like=like)
+    message = str(raised.value)
+    assert "params/classifier/bias" in message
+    assert "[4]" in message
+    assert "[5]" in message
+
+  @pytest.mark.parametrize("change", ["missing", "added"])
+  def test_other_names(self, saved, change):
+    like = make_tree()
+    if change == "missing":
+      del like["params"]["block0"]
+    else:
+      like["params"]["block9"] = {"kernel": np.zeros(1, np.float32)}
+    with pytest.raises(types.InputError, match=r"params/block\d/kernel"):
+      checkpoint.restore(saved, like=like)
+
+
+class TestSaving:
+  def test_existing_checkpoint_is_not_overwritten(self, saved):
+    before = checkpoint.digest(checkpoint.restore(saved)[0])
+    with pytest.raises(types.InputError, match="exists"):
+      checkpoint.save(saved, {"a": np.zeros(1)}, {})
+    assert checkpoint.digest(checkpoint.restore(saved)[0]) == before
+
+  def test_left_overs_of_a_kill_are_removed(self, tmp_path):
+    stale = tmp_path / "x.orbax-checkpoint-tmp"
+    stale.mkdir()
+    (stale / "half").write_text("...")
+    assert not checkpoint.exists(tmp_path / "x")
+    checkpoint.save(tmp_path / "x", {"a": np.zeros(1)}, {})
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+  def test_metadata_that_are_no_json(self, tmp_path):
+    with pytest.raises((TypeError, ValueError)):
+      checkpoint.save(tmp_path / "x", {"a": np.zeros(1)}, {"f": object()})
+    assert not checkpoint.exists(tmp_path / "x")
+
+
+class TestSteps:
+  def tree(self, value):
+    return {"a": np.full(3, float(value))}
+
+  def test_keeps_the_newest_alone(self, tmp_path):
+    folder = tmp_path / "steps"
+    assert not checkpoint.exists(folder)
+    for step in (5, 20, 100):
+      checkpoint.save_step(folder, step, self.tree(step), {"step": step})
+      assert [int(p.name) for p in folder.iterdir()] == [step]
+      tree, meta = checkpoint.restore(folder)
+      assert meta["step"] == step
+      assert_equal(tree, self.tree(step))
+    assert checkpoint.exists(folder)
+
+  def test_newest_of_several_after_a_kill(self, tmp_path):
+    # A kill between the saving of one and the removal of the other.
+    for step in (9, 10):
+      path = tmp_path / f"{step:08d}"
+      checkpoint.save(path, self.tree(step), {"step": step})
+    _, meta = checkpoint.restore(tmp_path)
+    assert meta["step"] == 10
+    checkpoint.save_step(tmp_path, 11, self.tree(11), {"step": 11})
+    assert [p.name for p in tmp_path.iterdir()] == ["00000011"]
+
+  def test_unfinished_step_is_no_step(self, tmp_path):
+    checkpoint.save_step(tmp_path, 3, self.tree(3), {"step": 3})
+    unfinished = tmp_path / "00000004.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    _, meta = checkpoint.restore(tmp_path)
+    assert meta["step"] == 3
+
+  def test_a_kill_while_saving_a_step_again(self, tmp_path, monkeypatch):
+    """At any moment at least one complete step is left."""
+    checkpoint.save_step(tmp_path, 3, self.tree(3), {"step": 3})
+
+    def killed(*_):
+      raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+      checkpoint.save_step(tmp_path, 3, self.tree(4), {"step": 3})
+    assert checkpoint.exists(tmp_path)
+    checkpoint.restore(tmp_path)
+
+  def test_same_step_again(self, tmp_path):
+    checkpoint.save_step(tmp_path, 3, self.tree(3), {"step": 3})
+    checkpoint.save_step(tmp_path, 3, self.tree(4), {"step": 3})
+    tree, _ = checkpoint.restore(tmp_path)
+    assert_equal(tree, self.tree(4))
+
+
+def test_nothing_is_pickled(saved):
+  for path in pathlib.Path(saved).rglob("*"):
+    if path.is_file():
+      assert path.suffix not in (".pkl", ".pickle", ".npy")
+  metadata = (saved / "_CHECKPOINT_METADATA").read_text()
+  assert isinstance(json.loads(metadata), dict)

@@ -1,0 +1,163 @@
+"""Hardness of an episode and the line through many of them."""
+
+import math
+
+import helpers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from fsl_jax import backbones, hardness, types
+
+
+def log_odds(support, labels, query, query_labels, ways, **masks):
+  support, query = np.asarray(support, float), np.asarray(query, float)
+  return float(
+    hardness.log_odds(
+      jnp.asarray(support),
+      jnp.asarray(labels, jnp.int32),
+      jnp.asarray(masks.get("support_mask", np.ones(len(support), bool))),
+      jnp.asarray(query),
+      jnp.asarray(query_labels, jnp.int32),
+      jnp.asarray(masks.get("query_mask", np.ones(len(query), bool))),
+      ways,
+    )
+  )
+
+
+class TestLogOdds:
+  @pytest.mark.parametrize("ways", [2, 5, 160])
+  def test_uniform_is_log_of_the_others(self, ways):
+    # A query at right angles to every class.
+    support = np.eye(ways, ways + 1)
+    query = np.eye(ways + 1)[-1:]
+    value = log_odds(support, range(ways), query, [0], ways)
+    assert value == pytest.approx(math.log(ways - 1), abs=1e-5)
+
+  @pytest.mark.parametrize("ways", [2, 5, 160])
+  def test_perfect_match_is_one_less(self, ways):
+    support = np.eye(ways)
+    value = log_odds(support, range(ways), 7 * support, range(ways), ways)
+    assert value == pytest.approx(math.log(ways - 1) - 1, abs=1e-5)
+
+  def test_no_relu(self):
+    # Opposite directions: cosines 1 and -1, p / (1 - p) = e^2.
+    value = log_odds([[1.0], [-1.0]], [0, 1], [[2.0]], [0], 2)
+    assert value == pytest.approx(-2)
+
+  def test_mean_is_of_log_odds_over_queries(self):
+    # One query at +2, one at -2 and one at 0.
+    support, labels = [[1.0, 0], [-1.0, 0]], [0, 1]
+    query = [[3.0, 0.0], [3.0, 0.0], [0.0, 1.0], [2.0, 0.0]]
+    value = log_odds(support, labels, query, [0, 1, 0, 1], 2)
+    assert value == pytest.approx((-2 + 2 + 0 + 2) / 4, abs=1e-6)
+
+  def test_single_way_is_minus_infinity(self):
+    assert log_odds([[1.0]], [0], [[1.0]], [0], 1) == -math.inf
+
+  def test_reference(self):
+    rng = np.random.default_rng(0)
+    labels = [0, 0, 0, 1, 2, 2]  # unequal shots
+    support, query = rng.normal(size=(6, 7)), rng.normal(size=(9, 7))
+    query_labels = rng.integers(0, 3, 9)
+    expected = reference.hardness(support, labels, query, query_labels, 3)
+    value = log_odds(support, labels, query, query_labels, 3)
+    assert value == pytest.approx(expected, abs=1e-5)
+
+    # Padding, of support, queries and ways.
+    padded = log_odds(
+      np.concatenate([support, 9 * rng.normal(size=(2, 7))]),
+      [*labels, 0, 4],
+      np.concatenate([query, np.full((2, 7), np.nan)]),
+      [*query_labels, 0, 1],
+      5,
+      support_mask=np.arange(8) < 6,
+      query_mask=np.arange(11) < 9,
+    )
+    assert padded == pytest.approx(expected, abs=1e-5)
+
+  def test_does_not_depend_on_the_scale_of_the_extractor(self):
+    rng = np.random.default_rng(1)
+    support, query = rng.normal(size=(4, 5)), rng.normal(size=(3, 5))
+    small = log_odds(support, [0, 0, 1, 1], query, [0, 1, 1], 2)
+    large = log_odds(1e3 * support, [0, 0, 1, 1], 1e3 * query, [0, 1, 1], 2)
+    assert small == pytest.approx(large, abs=1e-5)
+
+
+def test_of_episode_is_log_odds_of_prepared_images():
+  task, labels = helpers.make_task()
+  blank = np.zeros(0, np.int32)
+  episode = types.Episode(
+    task, labels.astype(np.int32), np.int32(0), blank, blank, blank
+  )
+  identity = backbones.identity()
+  variables = identity.init(jax.random.key(0), jnp.zeros((1, 1)))
+  extract = hardness.extractor(identity)
+  value = hardness.of_episode(extract, variables, episode)
+  prepared = helpers.normalised(task)
+  expected = reference.hardness(
+    prepared.support_images.reshape(6, -1),
+    task.support_labels,
+    prepared.query_images.reshape(7, -1),
+    labels,
+    3,
+  )
+  assert float(value) == pytest.approx(expected, abs=1e-5)
+
+
+def test_extractor_is_independent_of_micro_batches(monkeypatch):
+  backbone = helpers.tiny_backbone()
+  variables = helpers.tiny_variables(backbone)
+  task = helpers.normalised(helpers.make_task()[0])
+  whole = hardness.extractor(backbone)(variables, task.query_images)
+  monkeypatch.setattr(hardness, "MICRO_BATCH", 3)
+  parts = hardness.extractor(backbone)(variables, task.query_images)
+  np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
+
+
+class TestFitLine:
+  def test_by_hand(self):
+    # accuracy = 0.8 - 0.2 hardness: reaches 0 at 4; triangle 80 * 4 / 2.
+    x = np.array([1.0, 2.0, 3.0])
+    line = hardness.fit_line(x, 0.8 - 0.2 * x)
+    assert line.slope == pytest.approx(-0.2)
+    assert line.intercept == pytest.approx(0.8)
+    assert line.area == pytest.approx(160)
+    assert line.num_episodes == 3
+
+  def test_numpy(self):
+    rng = np.random.default_rng(0)
+    x = rng.normal(1.0, 0.3, 500)
+    y = np.clip(0.9 - 0.3 * x + rng.normal(0, 0.1, 500), 0, 1)
+    line = hardness.fit_line(x, y)
+    slope, intercept = np.polyfit(x, y, 1)
+    assert (line.slope, line.intercept) == pytest.approx((slope, intercept))
+    assert line.area == pytest.approx(100 * intercept**2 / (-2 * slope))
+
+  def test_episodes_that_are_not_finite_are_left_out(self):
+    x = np.array([1.0, np.nan, 2.0, -np.inf, 1.5])
+    y = np.array([0.6, 0.5, 0.4, 0.9, np.nan])
+    line = hardness.fit_line(x, y)
+    assert line.num_episodes == 2
+    assert line.slope == pytest.approx(-0.2)
+
+  @pytest.mark.parametrize(
+    ("x", "y"),
+    [
+      ([], []),
+      ([1.0], [0.5]),
+      ([1.0, 1.0, 1.0], [0.1, 0.5, 0.9]),
+      ([np.nan, np.nan], [0.1, 0.2]),
+      ([1.0, np.nan], [0.1, 0.2]),
+    ],
+  )
+  def test_no_line(self, x, y):
+    assert hardness.fit_line(np.array(x), np.array(y)) is None
+
+  @pytest.mark.parametrize("y", [[0.2, 0.4], [0.3, 0.3], [-0.1, -0.2]])
+  def test_no_area_unless_falling_from_above_zero(self, y):
+    line = hardness.fit_line(np.array([1.0, 2.0]), np.array(y))
+    assert line is not None
+    assert math.isnan(line.area)
