@@ -283,18 +283,57 @@ class TestSteps:
     _, meta = checkpoint.restore(tmp_path)
     assert meta["step"] == 3
 
-  def test_a_kill_while_saving_a_step_again(self, tmp_path, monkeypatch):
-    """At any moment at least one complete step is left."""
-    checkpoint.save_step(tmp_path, 3, self.tree(3), {"step": 3})
+  @pytest.mark.parametrize("step", [3, 4])
+  def test_killed_at_any_moment(self, tmp_path, monkeypatch, step):
+    """Before or amid each removal, renaming and saving; the same step too."""
+    original = {
+      "rmtree": checkpoint.shutil.rmtree,
+      "rename": pathlib.Path.rename,
+      "save": checkpoint.save,
+    }
+    calls = 0
 
-    def killed(*_):
-      raise KeyboardInterrupt
+    def kill_at(moment, amid):
+      nonlocal calls
+      calls = 0
 
-    monkeypatch.setattr(checkpoint, "save", killed)
-    with pytest.raises(KeyboardInterrupt):
-      checkpoint.save_step(tmp_path, 3, self.tree(4), {"step": 3})
-    assert checkpoint.exists(tmp_path)
-    checkpoint.restore(tmp_path)
+      def wrap(name):
+        def call(path, *arguments, **options):
+          nonlocal calls
+          calls += 1
+          if calls == moment:
+            if amid and name == "rmtree" and pathlib.Path(path).exists():
+              (pathlib.Path(path) / "_CHECKPOINT_METADATA").unlink()
+            raise KeyboardInterrupt
+          return original[name](path, *arguments, **options)
+
+        return call
+
+      monkeypatch.setattr(checkpoint.shutil, "rmtree", wrap("rmtree"))
+      monkeypatch.setattr(pathlib.Path, "rename", wrap("rename"))
+      monkeypatch.setattr(checkpoint, "save", wrap("save"))
+
+    for amid in (False, True):
+      for moment in range(1, 30):
+        folder = tmp_path / f"{amid}{moment}"
+        monkeypatch.undo()
+        checkpoint.save_step(folder, 3, self.tree(3), {"step": 3})
+        kill_at(moment, amid)
+        try:
+          checkpoint.save_step(folder, step, self.tree(9), {"step": step})
+        except KeyboardInterrupt:
+          killed = True
+        else:
+          killed = False
+        monkeypatch.undo()
+        tree, _ = checkpoint.restore(folder)
+        assert tree["a"][0] in ((3, 9) if killed else (9,))
+        # The next start saves it as if nothing had happened.
+        checkpoint.save_step(folder, step, self.tree(9), {"step": step})
+        assert checkpoint.restore(folder)[0]["a"][0] == 9
+        if not killed:
+          break
+      assert 3 <= moment < 29
 
   def test_same_step_again(self, tmp_path):
     checkpoint.save_step(tmp_path, 3, self.tree(3), {"step": 3})

@@ -461,6 +461,29 @@ class TestSpecialCases:
     # The weight is computed in float32, and moves the logits by its error.
     np.testing.assert_allclose(by_name[:7, :3], by_value, atol=1e-6)
 
+  @pytest.mark.parametrize("ways", [3, 5])
+  def test_prototypes_far_from_the_origin(self, ways):
+    """Squares of features that share an offset must not cancel, with absent
+    classes or without."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(9 + 20, 1, 1, 5)) + 1000
+    task = types.Task(
+      support_images=features[:9].astype(np.float32),
+      support_labels=np.arange(9, dtype=np.int32) % 3,
+      support_mask=np.ones(9, bool),
+      query_images=features[9:].astype(np.float32),
+      query_mask=np.ones(20, bool),
+      num_ways=ways,
+    )
+    adapter = adapt.create("prototype", backbones.identity())
+    variables = {"params": {}, "batch_stats": {}}
+    logits, _ = adapt.run.run(jax.random.key(0), adapter, variables, task)
+    flat = features.astype(np.float32).astype(np.float64).reshape(29, 5)
+    means = np.stack([flat[:9][k::3].mean(0) for k in range(3)])
+    expected = -np.square(flat[9:, None] - means[None]).sum(-1)
+    # Distances are near 10, and a feature is rounded to 6e-5.
+    np.testing.assert_allclose(logits[:, :3], expected, atol=5e-3)
+
   def test_no_queries(self):
     task, _ = helpers.make_task()
     empty = dataclasses.replace(
@@ -545,7 +568,9 @@ class TestErrors:
       {"learning_rate": -1.0},
       {"learning_rate": float("nan")},
       {"steps": -1},
+      {"steps": 2.5},
       {"micro_batch": 0},
+      {"micro_batch": 7.5},
     ],
     ids=str,
   )
@@ -559,6 +584,19 @@ class TestErrors:
       (name,) = options
       with pytest.raises(types.InputError, match=name):
         adapt.create("prototype", helpers.tiny_backbone(), **options)
+
+  def test_logits_of_another_shape_are_refused(self):
+    task, _ = helpers.make_task()
+
+    def predict(state, task):
+      del state
+      return jnp.zeros((task.query_images.shape[0], 7))
+
+    adapter = types.Adapter(
+      lambda *_: jnp.zeros(()), lambda s, _: s, predict, 0, "odd", "none"
+    )
+    with pytest.raises(types.InputError, match=r"odd.*\[7, 7\].*\[7, 3\]"):
+      adapt.run.run(jax.random.key(0), adapter, {}, task)
 
   def test_views_of_floats_are_refused(self):
     adapter = adapt.create("finetune", helpers.tiny_backbone())

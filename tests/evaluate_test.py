@@ -242,6 +242,15 @@ class TestScores:
     again = run([sometimes_nan()], folder=folder, num_episodes=20)
     assert_results_equal(again["sometimes_nan"], results["sometimes_nan"])
 
+  def test_impossible_classes_are_an_answer(self):
+    def predict(state, task):
+      del state
+      logits = jnp.full((task.query_images.shape[0], task.num_ways), -jnp.inf)
+      return logits.at[:, 1].set(0)
+
+    scored = run([handmade("one_hot", predict)])["one_hot"]
+    np.testing.assert_array_equal(scored.accuracy, np.full(7, 1 / 3))
+
   def test_learns_what_there_is_and_nothing_else(self):
     """Far above chance on easy images, at chance on noise: no leak."""
     methods = [
@@ -397,6 +406,41 @@ class TestRecords:
     with pytest.raises(types.InputError, match="no results of 'first_way'"):
       run_recorded(path, [first_way()])
 
+  @pytest.mark.parametrize(
+    "change", ["seed", "weights", "dataset", "options", "extractor"]
+  )
+  def test_records_of_other_inputs_are_refused(self, tmp_path, change):
+    """Whatever shapes a number; nothing stored may pass for another's."""
+    changes = {
+      "seed": {"seed": 3},
+      "weights": {"weights": fitted()},
+      "dataset": {"dataset": pure_noise()},
+      "options": {
+        "adapters": [
+          adapt.create("prototype", helpers.tiny_backbone(), distance="cosine")
+        ]
+      },
+      "extractor": {"extractor": None},
+    }
+    extractor = hardness.extractor(helpers.tiny_backbone())
+    first = {"adapters": [prototype()], "extractor": extractor}
+    folder = run_folder.RunFolder(tmp_path, {})
+    if change == "extractor":  # The stored ones are those without hardness.
+      run(**(first | changes[change]), folder=folder)
+      changes[change] = {}
+    else:
+      run(**first, folder=folder)
+    before = (tmp_path / evaluate.RECORDS).read_bytes()
+    with pytest.raises(types.InputError, match="choose another run folder"):
+      run(**(first | changes[change]), folder=folder)
+    assert (tmp_path / evaluate.RECORDS).read_bytes() == before
+
+  def test_lines_that_are_no_episodes(self, tmp_path):
+    folder = run_folder.RunFolder(tmp_path, {})
+    folder.append(evaluate.RECORDS, [{"epoch": 1}])
+    with pytest.raises(types.InputError, match="no episodes"):
+      run([first_way()], folder=folder)
+
   def test_another_protocol_has_records_of_its_own(self, whole, tmp_path):
     path, _ = whole
     shutil.copytree(path, tmp_path / "run")
@@ -476,7 +520,9 @@ class TestErrors:
     "options",
     [
       {"num_episodes": 0},
+      {"num_episodes": 2.5},
       {"batch_size": 0},
+      {"seed": -1},
       {"chunk": 0},
       {"chunk": -1},
       {"ways": 9},
@@ -492,10 +538,6 @@ class TestErrors:
     monkeypatch.setattr(evaluate, "_Scorer", refuse)
     with pytest.raises(types.InputError):
       run([first_way()], **options)
-
-  def test_negative_seed(self):
-    with pytest.raises(types.InputError, match="seed"):
-      run([first_way()], seed=-1)
 
   def test_interrupted_run_leaves_no_thread(self, monkeypatch):
     import threading

@@ -93,29 +93,53 @@ class _Batch(NamedTuple):
 def adapter(
   backbone: types.Backbone, config: FinetuneConfig, *, name: str
 ) -> types.Adapter:
-  """The method as `Adapter`, closed over the network and its choices."""
-  optimizer = optax.adam(config.learning_rate)
+  """The method as `Adapter`, over a network and with its choices made."""
+  method = _Method(backbone, config, optax.adam(config.learning_rate))
+  return types.Adapter(
+    method.init,
+    method.step,
+    method.predict,
+    config.steps,
+    name,
+    _query_use(config),
+    dataclasses.asdict(config),
+  )
 
-  def head_logits(params, batch_stats, images, present, *, train, mask=None):
+
+@dataclasses.dataclass(frozen=True)
+class _Method:
+  """What the three functions of the adapter share; nothing in it changes."""
+
+  backbone: types.Backbone
+  config: FinetuneConfig
+  optimizer: optax.GradientTransformation
+
+  def _head_logits(
+    self, params, batch_stats, images, present, *, train, mask=None
+  ):
     variables = {"params": params["backbone"], "batch_stats": batch_stats}
-    outputs, batch_stats = backbone.apply(
+    outputs, batch_stats = self.backbone.apply(
       variables, images, train=train, mask=mask
     )
-    embeddings = heads.embed(outputs, input=config.input, relu=config.relu)
+    embeddings = heads.embed(
+      outputs, input=self.config.input, relu=self.config.relu
+    )
     logits = heads.classify(
-      params["head"], embeddings, present, temperature=config.temperature
+      params["head"], embeddings, present, temperature=self.config.temperature
     )
     return logits, batch_stats
 
-  def init(key, variables, task):
+  def init(self, key, variables, task):
     def embed(images):
-      outputs, _ = backbone.apply(
+      outputs, _ = self.backbone.apply(
         variables, augment.prepare(images), train=False
       )
-      return heads.embed(outputs, input=config.input, relu=config.relu)
+      return heads.embed(
+        outputs, input=self.config.input, relu=self.config.relu
+      )
 
     embeddings = micro_batches.apply(
-      embed, config.micro_batch, task.support_images
+      embed, self.config.micro_batch, task.support_images
     )
     support = (task.support_labels, task.support_mask, task.num_ways)
     params = {
@@ -125,16 +149,16 @@ def adapter(
     return AdaptState(
       params=params,
       batch_stats=variables["batch_stats"],
-      optimizer_state=optimizer.init(params),
+      optimizer_state=self.optimizer.init(params),
       present=heads.present_classes(*support),
       key=key,
       step=jnp.zeros((), jnp.int32),
     )
 
-  def gradients(state, key, batch, example_loss):
+  def _gradients(self, state, key, batch, example_loss):
     """Accumulates over micro-batches: gradients, statistics, loss, hits."""
     images = batch.images
-    if config.augment:
+    if self.config.augment:
       images = augment.random_views(key, images)
     else:
       images = augment.prepare(images)
@@ -142,12 +166,12 @@ def adapter(
     total = jnp.maximum(batch.mask.sum(), 1)
 
     def loss_fn(params, batch_stats, chunk):
-      logits, batch_stats = head_logits(
+      logits, batch_stats = self._head_logits(
         params,
         batch_stats,
         chunk.images,
         state.present,
-        train=config.bn == "batch",
+        train=self.config.bn == "batch",
         mask=chunk.mask,
       )
       # Summed over the micro-batch, divided by the whole batch: each
@@ -168,7 +192,9 @@ def adapter(
       return (gradient, batch_stats, loss + chunk_loss, hits + chunk_hits), None
 
     chunks = _Batch(
-      *micro_batches.split(config.micro_batch, images, batch.labels, batch.mask)
+      *micro_batches.split(
+        self.config.micro_batch, images, batch.labels, batch.mask
+      )
     )
     dtype = state.params["head"].weight.dtype
     start = (
@@ -181,8 +207,8 @@ def adapter(
     gradient, batch_stats, loss, hits = carry
     return gradient, batch_stats, loss, hits / total
 
-  def update(state, gradient):
-    updates, optimizer_state = optimizer.update(
+  def _update(self, state, gradient):
+    updates, optimizer_state = self.optimizer.update(
       gradient, state.optimizer_state, state.params
     )
     return state._replace(
@@ -190,43 +216,47 @@ def adapter(
       optimizer_state=optimizer_state,
     )
 
-  def entropy_weight(present):
-    if config.entropy_weight == "inverse_log_ways":
+  def _entropy_weight(self, present):
+    if self.config.entropy_weight == "inverse_log_ways":
       ways = present.sum().astype(jnp.float32)
       # A single way has no entropy to weigh.
       return jnp.where(ways > 1, 1 / jnp.log(jnp.maximum(ways, 2)), 0.0)
-    return config.entropy_weight
+    return self.config.entropy_weight
 
-  def query_pass(state, key, task):
+  def _query_pass(self, state, key, task):
     labels = jnp.zeros(task.query_mask.shape, jnp.int32)
     batch = _Batch(task.query_images, labels, task.query_mask)
-    gradient, batch_stats, loss, _ = gradients(
+    gradient, batch_stats, loss, _ = self._gradients(
       state, key, batch, lambda logits, _: losses.entropy(logits)
     )
-    weight = entropy_weight(state.present)
+    weight = self._entropy_weight(state.present)
     gradient = jax.tree.map(lambda g: (g * weight).astype(g.dtype), gradient)
     return gradient, state._replace(batch_stats=batch_stats), loss
 
-  def step(state, task):
+  def step(self, state, task):
     key = jax.random.fold_in(state.key, state.step)
     support_key, query_key = jax.random.split(key)
     batch = _Batch(task.support_images, task.support_labels, task.support_mask)
-    gradient, batch_stats, support_loss, support_accuracy = gradients(
+    gradient, batch_stats, support_loss, support_accuracy = self._gradients(
       state, support_key, batch, losses.cross_entropy
     )
     state = state._replace(batch_stats=batch_stats)
     query_entropy = jnp.full((), jnp.nan, jnp.float32)
-    if not config.is_transductive:
-      state = update(state, gradient)
-    elif config.updates == "alternating":
-      state = update(state, gradient)
-      gradient, state, query_entropy = query_pass(state, query_key, task)
-      state = update(state, gradient)
+    if not self.config.is_transductive:
+      state = self._update(state, gradient)
+    elif self.config.updates == "alternating":
+      state = self._update(state, gradient)
+      gradient, state, query_entropy = self._query_pass(state, query_key, task)
+      state = self._update(state, gradient)
     else:
-      query_gradient, state, query_entropy = query_pass(state, query_key, task)
-      state = update(state, jax.tree.map(jnp.add, gradient, query_gradient))
+      query_gradient, state, query_entropy = self._query_pass(
+        state, query_key, task
+      )
+      state = self._update(
+        state, jax.tree.map(jnp.add, gradient, query_gradient)
+      )
     finite = _all_finite((state.params, state.batch_stats, support_loss))
-    if config.is_transductive:
+    if self.config.is_transductive:
       finite &= jnp.isfinite(query_entropy)
     info = types.AdaptInfo(
       support_loss=support_loss,
@@ -236,9 +266,9 @@ def adapter(
     )
     return state._replace(step=state.step + 1), info
 
-  def predict(state, task):
+  def predict(self, state, task):
     def logits(images):
-      return head_logits(
+      return self._head_logits(
         state.params,
         state.batch_stats,
         augment.prepare(images),
@@ -246,17 +276,9 @@ def adapter(
         train=False,
       )[0]
 
-    return micro_batches.apply(logits, config.micro_batch, task.query_images)
-
-  return types.Adapter(
-    init,
-    step,
-    predict,
-    config.steps,
-    name,
-    _query_use(config),
-    dataclasses.asdict(config),
-  )
+    return micro_batches.apply(
+      logits, self.config.micro_batch, task.query_images
+    )
 
 
 def _query_use(config: FinetuneConfig) -> str:
