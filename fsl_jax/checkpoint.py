@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy as np
 
 from fsl_jax import types
 
+_METADATA = "_CHECKPOINT_METADATA"  # in every complete checkpoint
+_STEP = re.compile(r"(\d{8})(?:-(\d+))?")
 _DIGEST = "sha256"
 _META_DIGEST = "sha256_of_metadata"
 
@@ -90,7 +93,7 @@ def restore(
   steps = _steps(path)
   if steps:
     path = steps[-1]
-  if not (path / "_CHECKPOINT_METADATA").is_file():
+  if not (path / _METADATA).is_file():
     raise types.InputError(
       f"no checkpoint at {path}: expected a folder written by "
       "experiments/pretrain.py or fsl_jax.checkpoint.save"
@@ -129,26 +132,24 @@ def save_step(
 ) -> None:
   """Saves as `folder/<step>`, then removes the steps before it.
 
-  Killed while it saves, the steps before it are left as they were.
+  Killed at any moment, the newest complete step can be restored.
   """
   folder = pathlib.Path(folder)
   path = folder / f"{step:08d}"
-  # Under another name first: the same step may be there already.
-  unfinished = folder / f"{step:08d}.new"
-  shutil.rmtree(unfinished, ignore_errors=True)
-  save(unfinished, tree, meta)
-  if path.exists():
-    shutil.rmtree(path)
-  unfinished.rename(path)
-  for old in _steps(folder):
-    if old.name != path.name:
+  repeat = 0
+  while path.exists():  # The step of a run that continued from an older one.
+    repeat += 1
+    path = folder / f"{step:08d}-{repeat}"
+  save(path, tree, meta)
+  for old in folder.iterdir():
+    if _STEP.fullmatch(old.name) and old != path:
       shutil.rmtree(old)
 
 
 def exists(path: str | pathlib.Path) -> bool:
   """Whether `restore` would find a checkpoint there."""
   path = pathlib.Path(path)
-  return bool(_steps(path)) or (path / "_CHECKPOINT_METADATA").is_file()
+  return bool(_steps(path)) or (path / _METADATA).is_file()
 
 
 def _digest_json(value: Any) -> str:
@@ -157,9 +158,15 @@ def _digest_json(value: Any) -> str:
 
 
 def _steps(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Complete steps, oldest first; one that is half removed is none."""
   if not folder.is_dir():
     return []
-  return sorted(p for p in folder.iterdir() if p.name.isdigit())
+  found = [
+    (int(match[1]), int(match[2] or 0), path)
+    for path in folder.iterdir()
+    if (match := _STEP.fullmatch(path.name)) and (path / _METADATA).is_file()
+  ]
+  return [path for _, _, path in sorted(found)]
 
 
 def _restructure(tree, like, path):

@@ -94,7 +94,10 @@ def run_many(
 
   inputs = ""
   if folder is not None:
-    inputs = _inputs(variables, dataset, seed)
+    network = variables if extractor_variables is None else extractor_variables
+    inputs = _inputs(
+      variables, dataset, seed, None if extractor is None else network
+    )
   done = _stored(folder, protocol, adapters, inputs)
   # Whole batches are done again if an episode is missing, so that a resumed
   # run feeds the compiled programs exactly what an uninterrupted one does.
@@ -295,14 +298,19 @@ def _stored(
 
 
 def _inputs(
-  variables: types.Variables, dataset: types.ClassIndexed, seed: int
+  variables: types.Variables,
+  dataset: types.ClassIndexed,
+  seed: int,
+  extractor_variables: types.Variables | None,
 ) -> str:
   """Digest of what an episode depends on beside protocol and method."""
   pixels = hashlib.sha256(dataset.images.tobytes()).hexdigest()
   classes = dataset.class_ids.tolist()
-  return _short_digest(
-    [seed, dataset.split, pixels, classes, checkpoint.digest(variables)]
-  )
+  networks = [
+    tree if tree is None else checkpoint.digest(tree)
+    for tree in (variables, extractor_variables)
+  ]
+  return _short_digest([seed, dataset.split, pixels, classes, networks])
 
 
 def _options(adapter: types.Adapter) -> str:
