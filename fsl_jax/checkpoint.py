@@ -5,6 +5,7 @@ ever unpickled. The metadata holds a digest of the arrays, so a checkpoint
 that changed on disk is refused instead of giving other numbers.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -13,6 +14,7 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 from typing import Any
 
 import jax
@@ -62,8 +64,10 @@ def save(path: str | pathlib.Path, tree: Any, meta: dict[str, Any]) -> None:
   meta = json.loads(json.dumps(meta))
   meta |= {_META_DIGEST: _digest_json(meta), _DIGEST: digest(tree)}
   arrays = jax.tree.map(np.asarray, tree)
+  orbax = _orbax()
   try:
-    _orbax().save(str(path), arrays, custom_metadata=meta)
+    with _quiet_callbacks():
+      orbax.save(str(path), arrays, custom_metadata=meta)
   except (ValueError, RuntimeError) as error:
     # TensorStore's own types and words for what the system said.
     if "RESOURCE_EXHAUSTED" in str(error) or "No space" in str(error):
@@ -100,14 +104,16 @@ def restore(
     )
   orbax = _orbax()
   try:
-    stored = orbax.metadata(str(path))
+    with _quiet_callbacks():
+      stored = orbax.metadata(str(path))
     meta = dict(stored.custom_metadata or {})
     expected, expected_meta = meta.pop(_DIGEST), meta.pop(_META_DIGEST)
     # Without shapes given, orbax restores to the devices it was saved from.
     abstract = jax.tree.map(
       lambda leaf: np.empty(leaf.shape, leaf.dtype), stored.metadata
     )
-    tree = orbax.load(str(path), abstract)
+    with _quiet_callbacks():
+      tree = orbax.load(str(path), abstract)
   except Exception as error:  # Orbax and TensorStore raise many types.
     reason = str(error).splitlines()[0][:200] if str(error) else ""
     raise types.InputError(
@@ -199,6 +205,28 @@ def _path_name(path) -> str:
         parts.append(str(getattr(key, attribute)))
         break
   return "/".join(parts)
+
+
+@contextlib.contextmanager
+def _quiet_callbacks():
+  """Keeps one failure from being printed hundreds of times.
+
+  When orbax fails it logs what it also raises, and closes its event loop;
+  every read or write still under way then reports that, even after orbax has
+  returned. So all is as before only if nothing failed.
+  """
+  logger = logging.getLogger("absl")
+  level, original = logger.level, sys.unraisablehook
+
+  def hook(unraisable):
+    if "Event loop is closed" not in str(unraisable.exc_value):
+      original(unraisable)
+
+  logger.setLevel(logging.CRITICAL)
+  sys.unraisablehook = hook
+  yield
+  sys.unraisablehook = original
+  logger.setLevel(level)
 
 
 def _orbax():

@@ -1,5 +1,6 @@
 """Runs the recipe over a data set: progress, logs, checkpoints, resume."""
 
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -60,7 +61,6 @@ def run(
   images = jax.device_put(dataset.images)
   labels = jax.device_put(dataset.class_ids)
 
-  # Copies, because the step donates what it is given.
   state = jax.jit(recipe.init)(jax.random.key(config.seed), images)
   best, done = -1.0, 0
   records = folder.read(LOG)
@@ -80,46 +80,46 @@ def run(
 
   run_epoch = jax.jit(recipe.epoch, donate_argnums=0)
   accuracy = jax.jit(recipe.accuracy)
-  log = _TensorBoard(folder.path / "tensorboard", done)
-  bar = _Bar(config.num_epochs, done, progress)
-  for epoch in range(done, config.num_epochs):
-    start = time.perf_counter()
-    state, infos = run_epoch(state, images, labels)
-    infos = jax.device_get(infos)
-    seconds = time.perf_counter() - start
-    record = {
-      "epoch": epoch + 1,
-      "loss": float(np.mean(infos.loss, dtype=np.float64)),
-      "accuracy": float(np.mean(infos.accuracy, dtype=np.float64)),
-      "learning_rate": float(infos.learning_rate[0]),
-      "train_accuracy": None,
-      "images_per_s": recipe.steps_per_epoch * config.batch_size / seconds,
-    }
-    if not np.isfinite(infos.loss).all():
-      raise types.InputError(
-        f"the loss of epoch {epoch + 1} is not finite; try a learning_rate "
-        f"below {config.learning_rate}"
+  with (
+    contextlib.closing(_TensorBoard(folder.path / "tensorboard", done)) as log,
+    contextlib.closing(_Bar(config.num_epochs, done, progress)) as bar,
+  ):
+    for epoch in range(done, config.num_epochs):
+      start = time.perf_counter()
+      state, infos = run_epoch(state, images, labels)
+      infos = jax.device_get(infos)
+      seconds = time.perf_counter() - start
+      record = {
+        "epoch": epoch + 1,
+        "loss": float(np.mean(infos.loss, dtype=np.float64)),
+        "accuracy": float(np.mean(infos.accuracy, dtype=np.float64)),
+        "learning_rate": float(infos.learning_rate[0]),
+        "train_accuracy": None,
+        "images_per_s": recipe.steps_per_epoch * config.batch_size / seconds,
+      }
+      if not np.isfinite(infos.loss).all():
+        raise types.InputError(
+          f"the loss of epoch {epoch + 1} is not finite; try a learning_rate "
+          f"below {config.learning_rate}"
+        )
+      last_epoch = epoch + 1 == config.num_epochs
+      if (epoch + 1) % config.validate_every_epochs == 0 or last_epoch:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        value = float(accuracy(variables, images, labels))
+        record["train_accuracy"] = value
+        if value > best:
+          best = value
+          meta = identity | {"epoch": epoch + 1, "train_accuracy": value}
+          meta["provenance"] = run_folder_lib.provenance()
+          checkpoint.save_step(folder.path / BEST, epoch + 1, variables, meta)
+      # First the log: a line too many is dropped when the run continues.
+      folder.append(LOG, [record])
+      records.append(record)
+      checkpoint.save_step(
+        folder.path / LAST, epoch + 1, state, {"epoch": epoch + 1, "best": best}
       )
-    last_epoch = epoch + 1 == config.num_epochs
-    if (epoch + 1) % config.validate_every_epochs == 0 or last_epoch:
-      variables = {"params": state.params, "batch_stats": state.batch_stats}
-      value = float(accuracy(variables, images, labels))
-      record["train_accuracy"] = value
-      if value > best:
-        best = value
-        meta = identity | {"epoch": epoch + 1, "train_accuracy": value}
-        meta["provenance"] = run_folder_lib.provenance()
-        checkpoint.save_step(folder.path / BEST, epoch + 1, variables, meta)
-    # First the log: a line too many is dropped when the run continues.
-    folder.append(LOG, [record])
-    records.append(record)
-    checkpoint.save_step(
-      folder.path / LAST, epoch + 1, state, {"epoch": epoch + 1, "best": best}
-    )
-    log.write(record)
-    bar.update(record)
-  bar.close()
-  log.close()
+      log.write(record)
+      bar.update(record)
   path = folder.path / BEST
   variables, meta = checkpoint.restore(path)
   folder.write_json(
