@@ -71,7 +71,10 @@ def adapter(
     if config.distance == "cosine":
       scores = heads.l2_normalise(queries) @ heads.l2_normalise(state.means).T
     else:
-      scores = -_squared_distances(queries, state.means)
+      # Around a common centre: with an offset the squares would cancel badly.
+      count = jnp.maximum(state.present.sum(), 1).astype(queries.dtype)
+      centre = state.means.sum(0, keepdims=True) / count
+      scores = -_squared_distances(queries - centre, state.means - centre)
     return jnp.where(state.present[None], scores, losses.ABSENT_LOGIT)
 
   return types.Adapter(
@@ -81,9 +84,6 @@ def adapter(
 
 def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
   """[T, D], [N, D] -> [T, N] of ||x - y||^2."""
-  # Around a common centre: with an offset the squares would cancel badly.
-  centre = y.mean(0, keepdims=True)
-  x, y = x - centre, y - centre
   cross = x @ y.T
   return (
     jnp.square(x).sum(-1)[:, None] - 2 * cross + jnp.square(y).sum(-1)[None]
