@@ -69,34 +69,34 @@ def run(
     image_size_px=meta["backbone"]["image_size_px"],
   )
   evaluate.check_checkpoint(meta, dataset, cross_domain=plan.cross_domain)
-  for protocol, num_episodes in zip(
-    plan.protocols, plan.num_episodes, strict=True
-  ):
-    evaluate.check(
-      dataset,
+  requests: list[tuple[episodes.Protocol, dict[str, Any]]] = [
+    (
       protocol,
-      seed=plan.seed,
-      num_episodes=num_episodes,
-      batch_size=plan.batch_size,
-      chunk=plan.chunk,
+      {
+        "seed": plan.seed,
+        "num_episodes": num_episodes,
+        "batch_size": plan.batch_size,
+        "chunk": plan.chunk,
+      },
     )
+    for protocol, num_episodes in zip(
+      plan.protocols, plan.num_episodes, strict=True
+    )
+  ]
+  for protocol, options in requests:
+    evaluate.check(dataset, protocol, **options)
   folder = run_folder.RunFolder(plan.run_dir, _config(plan, meta, dataset))
   sections = [
     evaluate.run_many(
       methods,
       variables,
       dataset,
-      seed=plan.seed,
-      num_episodes=num_episodes,
       **dataclasses.asdict(protocol),
-      batch_size=plan.batch_size,
-      chunk=plan.chunk,
+      **options,
       extractor=hardness.extractor(backbone),
       folder=folder,
     )
-    for protocol, num_episodes in zip(
-      plan.protocols, plan.num_episodes, strict=True
-    )
+    for protocol, options in requests
   ]
   print(report.terminal(sections))
   return report.write(
