@@ -1,6 +1,9 @@
 """Prepares data sets, once, in the form that everything else reads.
 
   python experiments/prepare_data.py --dataset=icons
+  python experiments/prepare_data.py --dataset=cifar_fs
+  python experiments/prepare_data.py --dataset=mini_imagenet --source=PATH
+  python experiments/prepare_data.py --dataset=image_folder/birds --source=PATH
   python experiments/prepare_data.py --list
   python experiments/prepare_data.py --verify=icons
 
@@ -12,10 +15,9 @@ A data set appears in its folder only when complete; a run that was killed
 leaves nothing that looks like one, and the same command starts over.
 """
 
-import sys
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import command_line
@@ -23,10 +25,15 @@ import tqdm
 from absl import flags
 
 from fsl_jax import data, types
-from fsl_jax.data import prepared
+from fsl_jax.data import pictures, prepared
 
 _DATASET = flags.DEFINE_string(
   "dataset", None, f"Data set to prepare: {', '.join(data.names())}."
+)
+_SOURCE = flags.DEFINE_string(
+  "source",
+  None,
+  "Folder or archive that the data set is made from; its form is recognised.",
 )
 _DATA_DIR = flags.DEFINE_string(
   "data_dir",
@@ -45,70 +52,157 @@ _VERIFY = flags.DEFINE_string(
 _OVERWRITE = flags.DEFINE_bool(
   "overwrite", False, "Prepare again what is prepared already."
 )
+_SKIP_BAD = flags.DEFINE_bool(
+  "skip_bad", False, "Leave out pictures that cannot be decoded."
+)
+# Those that not every data set has.
+_OPTIONS = (
+  flags.DEFINE_integer("size_px", None, "Height and width of the images."),
+  flags.DEFINE_enum(
+    "fit",
+    None,
+    pictures.FITS,
+    "Pictures that are no squares are stretched, or their centre is cut out.",
+  ),
+  flags.DEFINE_string(
+    "split_file", None, "JSON file: class names by base, val and novel."
+  ),
+  flags.DEFINE_integer("seed", None, "Of a random split of the classes."),
+  flags.DEFINE_float("val_share", None, "Share of the classes in val."),
+  flags.DEFINE_float("novel_share", None, "Share of the classes in novel."),
+)
 
 
-def _progress(items: Sequence[Any]) -> Iterable[Any]:
+def _progress(items: Iterable[Any], total: int) -> Iterable[Any]:
   """A bar on stderr, if that is a terminal."""
-  print(f"  found {len(items):,} pictures to choose from", file=sys.stderr)
-  return tqdm.tqdm(items, desc="making", disable=None, leave=False)
+  return tqdm.tqdm(items, desc="making", total=total, disable=None, leave=False)
 
 
-def _print_description(found: prepared.Description) -> None:
-  """A table of splits, and whether it is what published numbers used."""
-  print(f"  {'split':8}{'classes':>8}{'images':>8}")
-  for split, num_images in found.num_images.items():
-    print(f"  {split:8}{found.num_classes[split]:8,}{num_images:8,}")
-  versions = (f"{name} {number}" for name, number in found.made_with.items())
+def _line(label: str, text: str) -> None:
   print(
     textwrap.fill(
-      ", ".join(versions),
+      text,
       width=79,
-      initial_indent="  made with    ",
+      initial_indent=f"  {label:13}",
       subsequent_indent=" " * 15,
       break_on_hyphens=False,
+      break_long_words=False,
     )
   )
-  print(f"  folder       {found.folder}")
-  print(f"  on disk      {found.size_bytes / 1e6:.1f} MB")
-  print(f"  fingerprint  {found.fingerprint}")
+
+
+def _print_description(found: data.Description) -> None:
+  """What was found, what it became, and whether published numbers used it."""
+  print(f"  {'split':8}{'classes':>8}{'images':>11}{'per class':>13}")
+  for split, num_images in found.num_images.items():
+    counts = found.images_per_class[split] or (0,)
+    low, high = min(counts), max(counts)
+    each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    print(f"  {split:8}{found.num_classes[split]:8,}{num_images:11,}{each:>13}")
+  _line("source", found.form)
+  size = "different sizes"
+  if found.size is not None:
+    size = f"{found.size[0]} x {found.size[1]}"
+  _line("images", f"{size}; {found.rule}; {found.num_resized:,} resized")
+  if found.skipped:
+    _line("left out", f"{len(found.skipped):,}: {'; '.join(found.skipped[:5])}")
+  pairs = found.repeated["num_pairs"]
+  if pairs:
+    across = found.repeated["num_across_splits"]
+    examples = "; ".join(
+      " = ".join(pair) for pair in found.repeated["examples"]
+    )
+    _line(
+      "repeated",
+      f"{pairs:,} pictures are in two classes, {across:,} of them in two "
+      f"splits: {examples}",
+    )
+  versions = (f"{name} {number}" for name, number in found.made_with.items())
+  _line("made with", ", ".join(versions))
+  _line("folder", str(found.folder))
+  _line("on disk", f"{found.size_bytes / 1e6:,.1f} MB")
+  _line("fingerprint", found.fingerprint)
+  _line("expected", _expectation(found))
+
+
+def _expectation(found: data.Description) -> str:
   expected = prepared.reference(found.name)
-  if found.fingerprint == expected.fingerprint:
-    print("  expected     the same: numbers compare with the published ones")
-    return
-  sizes = ", ".join(f"{s} {n:,}" for s, n in expected.num_images.items())
-  print(
-    f"  expected     {expected.fingerprint} ({sizes} images, "
-    f"{expected.note}): numbers may differ a little from the published ones"
+  note = f" ({expected.note})" if expected.note else ""
+  if expected.fingerprint == found.fingerprint:
+    return "the same: numbers compare with the published ones"
+  if expected.fingerprint:
+    return (
+      f"{expected.fingerprint}{note}: numbers may differ a little from the "
+      "published ones"
+    )
+  sizes = {s: n for s, n in expected.num_images.items() if n}
+  if not sizes:
+    return f"nothing: every such folder is another data set{note}"
+  text = ", ".join(f"{split} {n:,}" for split, n in sizes.items())
+  same = all(found.num_images[split] == n for split, n in sizes.items())
+  have = "as here" if same else "unlike here"
+  return (
+    f"{text} images, {have}; copies differ in their pixels, so compare "
+    f"results only at equal fingerprints{note}"
   )
 
 
 def _list(data_dir: str | None) -> None:
-  for name in data.names():
+  """A line for each known data set."""
+  print(
+    f"{'data set':22}{'classes':>20}{'images':>12}{'MB':>9}  fingerprint\n"
+    f"{'':22}{'base / val / novel':>20}"
+  )
+  damaged = []
+  for name in prepared.found_names(data_dir):
     try:
       found = data.describe(name, data_dir)
     except types.InputError as error:
-      print(f"{name}: damaged\n  {error}")
+      damaged.append(str(error))
+      print(f"{name:22}{'damaged':>20}")
       continue
     if found is None:
-      print(
-        f"{name}: not prepared\n"
-        f"  folder       {prepared.folder(name, data_dir)}\n"
-        f"  to prepare   {prepared.prepare_command(name, data_dir)}"
-      )
-    else:
-      print(f"{name}: prepared")
-      _print_description(found)
+      print(f"{name:22}{'not prepared':>20}")
+      continue
+    classes = " / ".join(f"{n:,}" for n in found.num_classes.values())
+    print(
+      f"{name:22}{classes:>20}{sum(found.num_images.values()):12,}"
+      f"{found.size_bytes / 1e6:9,.1f}  {found.fingerprint[:12]}"
+    )
+  root = prepared.root(data_dir)
+  print(f"\nfolder      {root}")
+  print(f"to prepare  {prepared.prepare_command('NAME', data_dir)}")
+  for message in damaged:
+    print(f"\n{message}")
 
 
-def _prepare(name: str, data_dir: str | None, overwrite: bool) -> None:
-  if not overwrite and (found := data.describe(name, data_dir)) is not None:
+def _options(name: str) -> dict[str, Any]:
+  """The choices given on the command line."""
+  given = {f.name: f.value for f in _OPTIONS if f.present}
+  known = prepared.option_names(name)
+  for option in given:
+    if option not in known:
+      have = f"; it has --{', --'.join(known)}" if known else ""
+      raise types.InputError(f"--{option} has no effect on {name}{have}")
+  return given
+
+
+def _prepare(name: str, data_dir: str | None) -> None:
+  options = _options(name)
+  if not _OVERWRITE.value and (found := data.describe(name, data_dir)):
     print(f"{name}: already prepared; --overwrite makes it again")
     _print_description(found)
     return
   print(f"{name}: preparing")
   start = time.monotonic()
   made = data.prepare(
-    name, data_dir=data_dir, overwrite=overwrite, progress=_progress
+    name,
+    source=_SOURCE.value,
+    data_dir=data_dir,
+    overwrite=_OVERWRITE.value,
+    skip_bad=_SKIP_BAD.value,
+    options=options,
+    progress=_progress,
   )
   print(f"{name}: prepared in {time.monotonic() - start:.1f} s")
   _print_description(made)
@@ -133,7 +227,7 @@ def main(argv: list[str]) -> None:
   if _VERIFY.value:
     _verify(_VERIFY.value, _DATA_DIR.value)
   if _DATASET.value:
-    _prepare(_DATASET.value, _DATA_DIR.value, _OVERWRITE.value)
+    _prepare(_DATASET.value, _DATA_DIR.value)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Root folder of the prepared data sets."
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
-  "image_size_px", 32, "Size to which the images are resized."
+  "image_size_px",
+  None,
+  "Size to which the images are resized. Default: the data set's usual one.",
 )
 _BACKBONE = flags.DEFINE_string(
   "backbone", "conv64", f"Network: {', '.join(backbones.names())}."
@@ -47,7 +49,7 @@ def main(argv: list[str]) -> None:
     _DATASET.value,
     _SPLIT.value,
     data_dir=_DATA_DIR.value,
-    image_size_px=_IMAGE_SIZE.value,
+    image_size_px=_IMAGE_SIZE.value or data.usual_size_px(_DATASET.value),
   )
   backbone = backbones.create(
     _BACKBONE.value,

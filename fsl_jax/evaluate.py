@@ -304,7 +304,10 @@ def _inputs(
   extractor_variables: types.Variables | None,
 ) -> str:
   """Digest of what an episode depends on beside protocol and method."""
-  pixels = hashlib.sha256(dataset.images.tobytes()).hexdigest()
+  if dataset.fingerprint:
+    pixels = f"{dataset.fingerprint} {dataset.image_size_px}"
+  else:  # made on the fly, and so in memory
+    pixels = hashlib.sha256(np.asarray(dataset.images).tobytes()).hexdigest()
   classes = dataset.class_ids.tolist()
   networks = [
     tree if tree is None else checkpoint.digest(tree)

@@ -15,7 +15,7 @@ leading B on every array.
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -52,26 +52,46 @@ def check_whole(name: str, value: Any, *, at_least: int = 0) -> None:
     )
 
 
+class Images(Protocol):
+  """[n, H, W, 3] uint8 in [0, 255]: an array, or what is read like one."""
+
+  @property
+  def shape(self) -> tuple[int, ...]: ...
+
+  @property
+  def dtype(self) -> np.dtype: ...
+
+  @property
+  def ndim(self) -> int: ...
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, rows: Any, /) -> np.ndarray: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class ClassIndexed:
-  """One split of a data set, held in memory and indexed by class.
+  """One split of a data set, indexed by class.
 
   Attributes:
-    images: [n, H, W, 3] uint8 in [0, 255].
+    images: [n, H, W, 3] uint8 in [0, 255]: an array, or for what does not fit
+      in memory `data.streamed.StreamedImages`, which decodes the rows that it
+      is indexed with.
     class_ids: [n] int32 in [0, num_classes), ascending.
     class_names: one name per class of this split.
-    image_ids: one stable name per image. Within a class images are sorted by
-      it, so that an episode does not depend on the order of a container.
+    image_ids: one name per image that says which picture it was. The order
+      within a class does not follow it but the pixels, so that an episode does
+      not depend on the container that the data came in.
     name: data set, such as "icons".
     split: "base", "val", "novel" or "base+val".
     fingerprint: hex digest of the pixels and labels of the prepared data set,
       before resizing; empty for a data set made on the fly.
   """
 
-  images: np.ndarray
+  images: "Images"
   class_ids: np.ndarray
   class_names: tuple[str, ...]
-  image_ids: tuple[str, ...]
+  image_ids: Sequence[str]
   name: str
   split: str
   fingerprint: str = ""

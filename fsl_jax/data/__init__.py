@@ -11,20 +11,24 @@ only read. `synthetic.make` needs no preparation.
 import os
 
 from fsl_jax import types
-from fsl_jax.data import fingerprint, prepared, sources, synthetic
-from fsl_jax.data.prepared import describe, names, prepare
-from fsl_jax.data.sources import SPLITS, verify
+from fsl_jax.data import fingerprint, loading, prepared, streamed, synthetic
+from fsl_jax.data.description import Description
+from fsl_jax.data.loading import SPLITS, verify
+from fsl_jax.data.prepared import describe, names, prepare, usual_size_px
 
 __all__ = [
+  "Description",
   "SPLITS",
   "describe",
   "fingerprint",
   "load",
+  "loading",
   "names",
   "prepare",
   "prepared",
-  "sources",
+  "streamed",
   "synthetic",
+  "usual_size_px",
   "verify",
 ]
 
@@ -35,25 +39,33 @@ def load(
   *,
   data_dir: str | os.PathLike[str] | None = None,
   image_size_px: int | None = None,
+  in_memory: bool | None = None,
 ) -> types.ClassIndexed:
   """Loads one split of a prepared data set.
 
   Args:
-    name: one of `names()`, such as "icons".
+    name: one of `names()`, such as "cifar_fs", or image_folder/NAME.
     split: "base", "val", "novel", or "base+val" (classes of base first).
     data_dir: root of all prepared data sets; None is the default of
       tensorflow-datasets: $TFDS_DATA_DIR, or a folder in the home directory.
     image_size_px: height and width to resize to, antialiased bilinear; None
       keeps the prepared size.
+    in_memory: True gives one array, memory-mapped from a file that is made at
+      the first time; False images that are decoded when asked for; None takes
+      the array where that of all splits has at most 32 GiB.
 
   Returns:
     [n, H, W, 3] uint8 images in [0, 255], grey ones with three equal
-    channels, sorted by (class, id).
+    channels, sorted by class and within a class by their pixels.
 
   Raises:
     InputError: one sentence; if the data set or split is unknown, the data
-      set not prepared or damaged, or image_size_px not positive.
+      set not prepared, empty or damaged, or image_size_px not positive.
   """
-  return sources.read(
-    name, split, data_dir=data_dir, image_size_px=image_size_px
+  return loading.read(
+    name,
+    split,
+    data_dir=data_dir,
+    image_size_px=image_size_px,
+    in_memory=in_memory,
   )

@@ -11,6 +11,43 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+_MODULUS = 2**256
+
+
+def of_image(pixels: np.ndarray) -> bytes:
+  """[32] bytes: digest of one image, [H, W, 3] uint8 in [0, 255]."""
+  # Lengths first: no two different images may give the same bytes.
+  digest = hashlib.sha256(f"{pixels.shape}\n".encode())
+  digest.update(np.ascontiguousarray(pixels, np.uint8).data)
+  return digest.digest()
+
+
+class Accumulator:
+  """Fingerprint of a split, image by image, in constant memory.
+
+  The digests of (class name, image) are added modulo 2^256, so that any order
+  gives the same sum. That guards against every mistake, but not against a
+  forger, who could balance one image by others.
+  """
+
+  def __init__(self) -> None:
+    self._sum = 0
+
+  def add(self, class_name: str, image_digest: bytes) -> None:
+    """Adds an image by what `of_image` gave."""
+    term = hashlib.sha256(f"{class_name}\n".encode() + image_digest).digest()
+    self._sum = (self._sum + int.from_bytes(term, "big")) % _MODULUS
+
+  def hexdigest(self, class_names: Iterable[str]) -> str:
+    """64 hexadecimal digits.
+
+    Args:
+      class_names: of all classes of the split, those without an image too.
+    """
+    whole = hashlib.sha256("\n".join(sorted(class_names)).encode())
+    whole.update(b"\0" + self._sum.to_bytes(32, "big"))
+    return whole.hexdigest()
+
 
 def of_split(
   images: Iterable[np.ndarray],
@@ -27,18 +64,10 @@ def of_split(
   Returns:
     64 hexadecimal digits, the same for any order of images and classes.
   """
-  digests = []
+  accumulator = Accumulator()
   for image, class_id in zip(images, class_ids, strict=True):
-    # Lengths first: no two different images may give the same bytes.
-    head = f"{image.shape} {class_names[class_id]}\n".encode()
-    digest = hashlib.sha256(head)
-    digest.update(np.ascontiguousarray(image, np.uint8).data)
-    digests.append(digest.digest())
-  whole = hashlib.sha256("\n".join(sorted(class_names)).encode())
-  whole.update(b"\0")
-  for one in sorted(digests):
-    whole.update(one)
-  return whole.hexdigest()
+    accumulator.add(class_names[class_id], of_image(image))
+  return accumulator.hexdigest(class_names)
 
 
 def of_splits(fingerprints: Mapping[str, str]) -> str:

@@ -6,30 +6,38 @@ tensorflow-datasets. It appears under that name all at once, when complete.
 
 import contextlib
 import errno
-import fcntl
 import importlib
 import io
 import os
 import pathlib
+import re
 import shlex
-import shutil
-import tempfile
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fsl_jax import types
+from fsl_jax.data import description, listing, resident, workplace
 
-Progress = Callable[[Sequence[Any]], Iterable[Any]]
-"""Wraps a sequence to report how far its consumer got, as tqdm does."""
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps so many things to report how far their consumer got, as tqdm does."""
 
 # Name of the data set to the builder's module, in `builders`, and class.
-_BUILDERS = {"icons": ("icons", "Icons")}
+_BUILDERS = {
+  "icons": ("icons", "Icons"),
+  "cifar_fs": ("cifar_fs", "CifarFs"),
+  "fc100": ("fc100", "Fc100"),
+  "mini_imagenet": ("mini_imagenet", "MiniImagenet"),
+  "tiered_imagenet": ("tiered_imagenet", "TieredImagenet"),
+  "imagenet21k": ("imagenet21k", "Imagenet21k"),
+  "omniglot": ("omniglot", "Omniglot"),
+  "image_folder": ("image_folder", "ImageFolder"),
+}
 
-SPLITS = ("base", "val", "novel")
+# Those that are drawn or can be downloaded.
+_WITHOUT_SOURCE = ("icons", "cifar_fs", "fc100", "omniglot")
 
-# Begins with a dot so that no listing of versions takes it for one.
-_UNFINISHED = ".unfinished-"
+SPLITS = listing.SPLITS
 
 
 class Reference(NamedTuple):
@@ -40,20 +48,6 @@ class Reference(NamedTuple):
   note: str  # what it depends on
 
 
-class Description(NamedTuple):
-  """What a prepared data set holds."""
-
-  name: str
-  folder: pathlib.Path
-  num_classes: Mapping[str, int]  # by split
-  num_images: Mapping[str, int]  # by split
-  class_names: Mapping[str, tuple[str, ...]]  # by split
-  fingerprints: Mapping[str, str]  # by split
-  fingerprint: str  # of all splits
-  made_with: Mapping[str, str]  # package to version
-  size_bytes: int  # on disk
-
-
 def names() -> tuple[str, ...]:
   """The data sets that can be prepared and loaded."""
   return tuple(_BUILDERS)
@@ -61,19 +55,32 @@ def names() -> tuple[str, ...]:
 
 def prepare_command(name: str, data_dir: str | os.PathLike[str] | None) -> str:
   """What a user types to prepare a data set."""
+  base, _, _ = name.partition("/")
+  source = "" if base in _WITHOUT_SOURCE else " --source=PATH"
   where = ""
   if data_dir is not None:
     where = f" --data_dir={shlex.quote(os.fspath(data_dir))}"
-  return f"python experiments/prepare_data.py --dataset={name}{where}"
+  return f"python experiments/prepare_data.py --dataset={name}{source}{where}"
 
 
 def _builder_class(name: str) -> Any:
-  if name not in _BUILDERS:
+  base, slash, variant = name.partition("/")
+  if base not in _BUILDERS:
     raise types.unknown_name("data set", name, _BUILDERS)
-  module_name, class_name = _BUILDERS[name]
+  module_name, class_name = _BUILDERS[base]
   # Builders import tensorflow-datasets, which takes most of a second.
   module = importlib.import_module(f"fsl_jax.data.builders.{module_name}")
-  return getattr(module, class_name)
+  builder_class = getattr(module, class_name)
+  if slash and not builder_class.HAS_VARIANTS:
+    raise types.InputError(
+      f"there is only one {base}, got {name!r}; a name of your own is for "
+      "image_folder/NAME"
+    )
+  if slash and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", variant):
+    raise types.InputError(
+      f"a data set's own name must be letters, digits, - and _, got {name!r}"
+    )
+  return builder_class
 
 
 def reference(name: str) -> Reference:
@@ -96,25 +103,51 @@ def folder(
   """Where a data set lies, or would lie, once prepared.
 
   Args:
-    name: one of `names()`.
+    name: one of `names()`, or image_folder/NAME.
     data_dir: root of all data sets; None is the default of
       tensorflow-datasets: $TFDS_DATA_DIR, or a folder in the home directory.
 
   Raises:
     InputError: if the name is unknown.
   """
-  builder_class = _builder_class(name)
+  return root(data_dir) / name / str(_builder_class(name).VERSION)
+
+
+def root(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
+  """The folder of all prepared data sets.
+
+  Args:
+    data_dir: None is the default of tensorflow-datasets: $TFDS_DATA_DIR, or a
+      folder in the home directory.
+  """
   if data_dir is None:
     from tensorflow_datasets.core import constants
 
     data_dir = constants.DATA_DIR
-  root = pathlib.Path(data_dir).expanduser().absolute()
-  return root / builder_class.name / str(builder_class.VERSION)
+  return pathlib.Path(data_dir).expanduser().absolute()
+
+
+def found_names(
+  data_dir: str | os.PathLike[str] | None = None,
+) -> tuple[str, ...]:
+  """`names()`, and every image_folder/NAME that is prepared."""
+  all_names: list[str] = []
+  for name in names():
+    all_names.append(name)
+    parent = root(data_dir) / name
+    if _builder_class(name).HAS_VARIANTS and parent.is_dir():
+      version = str(_builder_class(name).VERSION)
+      all_names += sorted(
+        f"{name}/{child.name}"
+        for child in parent.iterdir()
+        if (child / version).is_dir() and not child.name.startswith(".")
+      )
+  return tuple(all_names)
 
 
 def describe(
   name: str, data_dir: str | os.PathLike[str] | None = None
-) -> Description | None:
+) -> description.Description | None:
   """What lies on disk by its own account; the images are not read.
 
   Args:
@@ -130,26 +163,8 @@ def describe(
   where = folder(name, data_dir)
   if not where.exists():
     return None
-  import tensorflow_datasets as tfds
-
   with refuse_damage(name, where, data_dir):
-    info = tfds.builder_from_directory(where).info
-    for split in SPLITS:
-      for path in info.splits[split].filepaths:
-        if not path.is_file():
-          raise FileNotFoundError(f"{path.name} is missing")
-    class_names = info.metadata["class_names"]
-    return Description(
-      name=name,
-      folder=where,
-      num_classes={split: len(class_names[split]) for split in SPLITS},
-      num_images={split: info.splits[split].num_examples for split in SPLITS},
-      class_names={split: tuple(class_names[split]) for split in SPLITS},
-      fingerprints={s: info.metadata["fingerprints"][s] for s in SPLITS},
-      fingerprint=info.metadata["fingerprint"],
-      made_with=dict(info.metadata["made_with"]),
-      size_bytes=sum(f.stat().st_size for f in where.rglob("*")),
-    )
+    return description.read(name, where)
 
 
 @contextlib.contextmanager
@@ -175,36 +190,55 @@ def refuse_damage(
 def prepare(
   name: str,
   *,
+  source: str | os.PathLike[str] | None = None,
   data_dir: str | os.PathLike[str] | None = None,
   overwrite: bool = False,
+  skip_bad: bool = False,
+  options: Mapping[str, Any] | None = None,
   progress: Progress | None = None,
-) -> Description:
+) -> description.Description:
   """Makes a data set, or finds that it is there.
 
   Args:
-    name: one of `names()`.
+    name: one of `names()`, or image_folder/NAME.
+    source: folder or archive of what it is made from; its form is recognised.
+      None draws (icons) or downloads (cifar_fs, fc100, omniglot).
     data_dir: as for `folder`.
     overwrite: True makes it again; the old one is kept until the new one is
       complete.
-    progress: called with the things to be worked on; yields them.
+    skip_bad: True leaves out pictures that cannot be decoded, and records
+      which; False refuses the source, naming all of them.
+    options: choices of the data set, by the names of `option_names`.
+    progress: called with the things to be worked on and their number; yields
+      them.
 
   Returns:
     What was made or found.
 
   Raises:
-    InputError: if something that it is made from is missing or wrong, or if
-      what was found is damaged.
+    InputError: if the source or something in it is missing or wrong, an
+      option is unknown, or what was found is damaged.
     OSError: if the folder cannot be written.
   """
+  builder_class = _builder_class(name)
+  for option in options or {}:
+    if option not in builder_class.OPTIONS:
+      raise types.unknown_name(f"option of {name}", option, option_names(name))
   where = folder(name, data_dir)
   found = None if overwrite else describe(name, data_dir)
   if found is not None:
     return found
   import tensorflow_datasets as tfds
 
-  with _workplace(where.parent) as place:
-    builder = _builder_class(name)(data_dir=place / "new")
+  with workplace.new(where.parent) as place:
+    builder = builder_class(data_dir=place / "new")
     builder.progress = progress
+    builder.source = None if source is None else _existing(source)
+    builder.downloads = root(data_dir) / "downloads"
+    builder.scratch = place / "scratch"
+    builder.scratch.mkdir()
+    builder.options = dict(options or {})
+    builder.skip_bad = skip_bad
     tfds.display_progress_bar(False)
     try:
       with contextlib.redirect_stdout(io.StringIO()):
@@ -213,13 +247,43 @@ def prepare(
       raise _as_os_error(error, where) from error
     finally:
       tfds.display_progress_bar(True)
+    made = pathlib.Path(builder.data_dir)
+    # Read back from disk: what loads fast is also what was checked.
+    resident.make_usual(
+      description.read(name, made), builder_class.USUAL_SIZE_PX
+    )
     if where.exists() and overwrite:
       where.rename(place / "old")
     if not where.exists():  # Another process may have been faster.
-      pathlib.Path(builder.data_dir).rename(where)
-  made = describe(name, data_dir)
-  assert made is not None
-  return made
+      made.rename(where)
+  complete = describe(name, data_dir)
+  assert complete is not None
+  return complete
+
+
+def usual_size_px(name: str) -> int | None:
+  """Height and width at which a data set is mostly used; None: its own.
+
+  Raises:
+    InputError: if the name is unknown.
+  """
+  return _builder_class(name).USUAL_SIZE_PX
+
+
+def option_names(name: str) -> tuple[str, ...]:
+  """The choices that `prepare` admits for a data set.
+
+  Raises:
+    InputError: if the name is unknown.
+  """
+  return tuple(_builder_class(name).OPTIONS)
+
+
+def _existing(source: str | os.PathLike[str]) -> pathlib.Path:
+  path = pathlib.Path(source).expanduser().absolute()
+  if not path.exists():
+    raise types.InputError(f"the source {path} does not exist")
+  return path
 
 
 def _as_os_error(error: RuntimeError, where: pathlib.Path) -> Exception:
@@ -228,33 +292,3 @@ def _as_os_error(error: RuntimeError, where: pathlib.Path) -> Exception:
     if os.strerror(number) in str(error):
       return OSError(number, os.strerror(number), os.fspath(where))
   return error
-
-
-@contextlib.contextmanager
-def _workplace(parent: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A new folder inside `parent`, removed at the end.
-
-  A run that was killed leaves its folder; the next run removes it. The lock,
-  which ends with its process, tells it from the folder of a running one.
-  """
-  parent.mkdir(parents=True, exist_ok=True)
-  for left in parent.glob(f"{_UNFINISHED}*"):
-    with contextlib.suppress(BlockingIOError, FileNotFoundError), _lock(left):
-      shutil.rmtree(left, ignore_errors=True)
-  place = pathlib.Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=parent))
-  with _lock(place):
-    try:
-      yield place
-    finally:
-      shutil.rmtree(place, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _lock(place: pathlib.Path) -> Iterator[None]:
-  # array_record, and so all of this, runs on Linux and macOS only.
-  handle = os.open(place, os.O_RDONLY)
-  try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    yield
-  finally:
-    os.close(handle)

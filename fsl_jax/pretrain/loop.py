@@ -11,6 +11,8 @@ import numpy as np
 
 from fsl_jax import checkpoint, types
 from fsl_jax import run_folder as run_folder_lib
+from fsl_jax.pretrain import epoch_tally, order, progress_log
+from fsl_jax.pretrain import feed as feed_lib
 from fsl_jax.pretrain import recipe as recipe_lib
 
 LOG = "epochs.jsonl"
@@ -19,7 +21,7 @@ BEST = "checkpoints/best"
 
 
 class PretrainResult(NamedTuple):
-  variables: types.Variables  # of the best validation accuracy
+  variables: types.Variables  # of the best accuracy on the training images
   meta: dict[str, Any]  # of their checkpoint
   epochs: list[dict[str, Any]]  # one record per epoch
   path: pathlib.Path  # the checkpoint
@@ -32,6 +34,7 @@ def run(
   *,
   run_dir: str | pathlib.Path,
   progress: bool = True,
+  checkpoint_every_s: float = 600.0,
 ) -> PretrainResult:
   """Trains a network on base classes, or continues where a run was killed.
 
@@ -40,12 +43,16 @@ def run(
 
   Args:
     backbone: the network; its `num_classes` must be the data set's.
-    dataset: base classes, held on the device as uint8.
+    dataset: base classes. An array is held on the device; images that stay on
+      disk are decoded by worker processes as training goes on, and the
+      accuracy is that of 50,000 of them, evenly spaced.
     config: the recipe.
     run_dir: run folder; holds configuration, logs (TensorBoard's too) and
       checkpoints. Given again, the run continues and ends with the same
       weights as if it had never stopped.
     progress: shows a bar.
+    checkpoint_every_s: seconds between checkpoints within an epoch of images
+      that stay on disk; there is one after each epoch in any case.
 
   Raises:
     InputError: if network and data do not fit, or `run_dir` is of another run.
@@ -55,73 +62,66 @@ def run(
       f"{backbone.name} has {backbone.num_classes} classes, but "
       f"{dataset.name}, split {dataset.split!r}, has {dataset.num_classes}"
     )
+  num_images = len(dataset.class_ids)
   identity = _identity(backbone, dataset, config)
-  recipe = recipe_lib.make(backbone, config, num_images=len(dataset.class_ids))
+  recipe = recipe_lib.make(backbone, config, num_images=num_images)
   folder = run_folder_lib.RunFolder(run_dir, identity)
-  images = jax.device_put(dataset.images)
-  labels = jax.device_put(dataset.class_ids)
+  feed = feed_lib.of(dataset)
 
-  state = jax.jit(recipe.init)(jax.random.key(config.seed), images)
-  best, done = -1.0, 0
-  records = folder.read(LOG)
-  if checkpoint.exists(folder.path / LAST):
-    restored, meta = checkpoint.restore(folder.path / LAST, like=state)
-    state = jax.device_put(restored)
-    done, best = meta["epoch"], meta["best"]
-    if len(records) < done:
-      raise types.InputError(
-        f"{folder.path / LOG} has {len(records)} lines, but the checkpoint is "
-        f"of epoch {done}; restore the file, or choose another run folder"
-      )
-    # A kill between a log line and its checkpoint repeats that epoch.
-    folder.rewrite(LOG, records := records[:done])
-  else:
-    folder.rewrite(LOG, records := [])
-
-  run_epoch = jax.jit(recipe.epoch, donate_argnums=0)
-  accuracy = jax.jit(recipe.accuracy)
+  state = jax.jit(recipe.init)(jax.random.key(config.seed), feed.sample)
+  state, done = _restore(folder, state)
+  step = jax.jit(recipe.steps, donate_argnums=0)
+  hits = jax.jit(recipe.hits)
   with (
-    contextlib.closing(_TensorBoard(folder.path / "tensorboard", done)) as log,
-    contextlib.closing(_Bar(config.num_epochs, done, progress)) as bar,
+    contextlib.closing(
+      progress_log.TensorBoard(folder.path / "tensorboard", done.epoch)
+    ) as board,
+    contextlib.closing(
+      progress_log.Bar(config.num_epochs, done.epoch, progress)
+    ) as bar,
   ):
-    for epoch in range(done, config.num_epochs):
-      start = time.perf_counter()
-      state, infos = run_epoch(state, images, labels)
-      infos = jax.device_get(infos)
+    for epoch in range(done.epoch, config.num_epochs):
+      rows = order.of_epoch(
+        config.seed,
+        epoch,
+        num_images=num_images,
+        batch_size=config.batch_size,
+      )
+      tally = epoch_tally.Tally(done.tally)
+      first = tally.num_steps
+      saved = start = time.perf_counter()
+      for span in feed.spans(rows[first:]):
+        state, infos = step(state, span.images, span.labels, span.rows)
+        tally.add(infos)
+        rest = tally.num_steps < len(rows)
+        if rest and time.perf_counter() - saved >= checkpoint_every_s:
+          _refuse_divergence(tally, epoch, config)
+          done = _Done(epoch, done.best, tally.read())
+          _save_last(folder, state, done)
+          saved = time.perf_counter()
+      _refuse_divergence(tally, epoch, config)
       seconds = time.perf_counter() - start
-      record = {
-        "epoch": epoch + 1,
-        "loss": float(np.mean(infos.loss, dtype=np.float64)),
-        "accuracy": float(np.mean(infos.accuracy, dtype=np.float64)),
-        "learning_rate": float(infos.learning_rate[0]),
-        "train_accuracy": None,
-        "images_per_s": recipe.steps_per_epoch * config.batch_size / seconds,
-      }
-      if not np.isfinite(infos.loss).all():
-        raise types.InputError(
-          f"the loss of epoch {epoch + 1} is not finite; try a learning_rate "
-          f"below {config.learning_rate}"
-        )
+      record = {"epoch": epoch + 1, **tally.means(), "train_accuracy": None}
+      record["images_per_s"] = (len(rows) - first) * config.batch_size / seconds
       last_epoch = epoch + 1 == config.num_epochs
       if (epoch + 1) % config.validate_every_epochs == 0 or last_epoch:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        value = float(accuracy(variables, images, labels))
+        value = _accuracy(hits, variables, feed, config.batch_size)
         record["train_accuracy"] = value
-        if value > best:
-          best = value
+        if value > done.best:
+          done = done._replace(best=value)
           meta = identity | {"epoch": epoch + 1, "train_accuracy": value}
           meta["provenance"] = run_folder_lib.provenance()
           checkpoint.save_step(folder.path / BEST, epoch + 1, variables, meta)
       # First the log: a line too many is dropped when the run continues.
       folder.append(LOG, [record])
-      records.append(record)
-      checkpoint.save_step(
-        folder.path / LAST, epoch + 1, state, {"epoch": epoch + 1, "best": best}
-      )
-      log.write(record)
+      done = _Done(epoch + 1, done.best, epoch_tally.NOTHING)
+      _save_last(folder, state, done)
+      board.write(record)
       bar.update(record)
   path = folder.path / BEST
   variables, meta = checkpoint.restore(path)
+  records = folder.read(LOG)
   folder.write_json(
     "result.json",
     {
@@ -132,6 +132,66 @@ def run(
     },
   )
   return PretrainResult(variables, meta, records, path)
+
+
+class _Done(NamedTuple):
+  """How far a run has come."""
+
+  epoch: int  # whole epochs
+  best: float  # accuracy of the weights kept
+  tally: epoch_tally.Sums  # of the epoch that was begun
+
+
+def _restore(
+  folder: run_folder_lib.RunFolder, state: recipe_lib.TrainState
+) -> tuple[recipe_lib.TrainState, _Done]:
+  """The state to go on from: `state` itself in a new run folder."""
+  if not checkpoint.exists(folder.path / LAST):
+    folder.rewrite(LOG, [])
+    return state, _Done(0, -1.0, epoch_tally.NOTHING)
+  restored, meta = checkpoint.restore(folder.path / LAST, like=state)
+  records = folder.read(LOG)
+  if len(records) < meta["epoch"]:
+    raise types.InputError(
+      f"{folder.path / LOG} has {len(records)} lines, but the checkpoint is "
+      f"of epoch {meta['epoch']}; restore the file, or choose another run "
+      "folder"
+    )
+  # A kill between a log line and its checkpoint repeats that epoch.
+  folder.rewrite(LOG, records[: meta["epoch"]])
+  tally = epoch_tally.Sums(**meta["tally"])
+  return jax.device_put(restored), _Done(meta["epoch"], meta["best"], tally)
+
+
+def _save_last(
+  folder: run_folder_lib.RunFolder, state: recipe_lib.TrainState, done: _Done
+) -> None:
+  meta = done._asdict() | {"tally": done.tally._asdict()}
+  checkpoint.save_step(folder.path / LAST, int(state.step), state, meta)
+
+
+def _accuracy(
+  hits: Any,
+  variables: types.Variables,
+  feed: feed_lib.Resident | feed_lib.Streamed,
+  batch_size: int,
+) -> float:
+  """Share of the judged images that are classified rightly."""
+  counts, total = [], 0
+  for span, real in feed.judged(batch_size):
+    counts.append(hits(variables, span.images, span.labels, span.rows, real))
+    total += int(real.sum())
+  return sum(int(count) for count in counts) / total
+
+
+def _refuse_divergence(
+  tally: epoch_tally.Tally, epoch: int, config: recipe_lib.PretrainConfig
+) -> None:
+  if not np.isfinite(tally.read().loss):
+    raise types.InputError(
+      f"the loss of epoch {epoch + 1} is not finite; try a learning_rate "
+      f"below {config.learning_rate}"
+    )
 
 
 def _identity(backbone, dataset, config) -> dict[str, Any]:
@@ -148,47 +208,3 @@ def _identity(backbone, dataset, config) -> dict[str, Any]:
     },
     "pretrain": dataclasses.asdict(config),
   }
-
-
-class _Bar:
-  """Epochs done, with loss, accuracy, images/s and the time left."""
-
-  def __init__(self, total: int, done: int, enabled: bool):
-    import tqdm
-
-    self._bar = tqdm.tqdm(
-      total=total,
-      initial=done,
-      desc="pre-training",
-      unit="epoch",
-      disable=not enabled,
-      smoothing=0.1,
-    )
-
-  def update(self, record: dict[str, Any]) -> None:
-    values = {"loss": f"{record['loss']:.3f}"}
-    if record["train_accuracy"] is not None:
-      values["train acc"] = f"{record['train_accuracy']:.1%}"
-    values["images/s"] = f"{record['images_per_s']:.0f}"
-    self._bar.set_postfix(values, refresh=False)
-    self._bar.update()
-
-  def close(self) -> None:
-    self._bar.close()
-
-
-class _TensorBoard:
-  """Scalars that TensorBoard reads; a resumed run overwrites its tail."""
-
-  def __init__(self, folder: pathlib.Path, done: int):
-    import tensorboardX
-
-    self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=done + 1)
-
-  def write(self, record: dict[str, Any]) -> None:
-    for name, value in record.items():
-      if name != "epoch" and value is not None:
-        self._writer.add_scalar(name, value, record["epoch"])
-
-  def close(self) -> None:
-    self._writer.close()

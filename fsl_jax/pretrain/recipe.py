@@ -154,8 +154,12 @@ class Recipe(NamedTuple):
   """Training as pure functions of uint8 images that live on the device."""
 
   init: Any  # (key, images) -> TrainState; key consumed
-  epoch: Any  # (state, images, labels) -> (TrainState, TrainInfo [steps])
-  accuracy: Any  # (variables, images, labels) -> [] float32
+  # (state, images [m, ...], labels [m], rows [steps, B]) -> (TrainState,
+  # TrainInfo [steps]): one step for each line of `rows`, which are of `images`
+  steps: Any
+  # (variables, images, labels, rows [steps, B], real [steps, B]) -> [] int32:
+  # images classified rightly, of the rows that are real
+  hits: Any
   steps_per_epoch: int
 
 
@@ -222,39 +226,22 @@ def make(
       params, batch_stats, optimizer_state, state.step + 1
     ), info
 
-  def epoch(state, images, labels):
-    # Derived from the step, not threaded: a resumed run draws the same.
-    order_key, step_key = jax.random.split(
-      jax.random.fold_in(jax.random.key(config.seed), state.step)
-    )
-    order = jax.random.permutation(order_key, images.shape[0])
-    order = order[: steps_per_epoch * config.batch_size]
-
+  def steps(state, images, labels, rows):
     def body(state, rows):
-      key = jax.random.fold_in(step_key, state.step)
+      # Derived from the step, not threaded: a resumed run draws the same.
+      key = jax.random.fold_in(jax.random.key(config.seed), state.step)
       return train_step(state, images[rows], labels[rows], key)
 
-    return jax.lax.scan(
-      body, state, order.reshape(steps_per_epoch, config.batch_size)
-    )
+    return jax.lax.scan(body, state, rows)
 
-  def accuracy(variables, images, labels):
-    size = min(config.batch_size, images.shape[0])
-    count = -(-images.shape[0] // size)
-    rows = jnp.arange(count * size)
-    real = rows < images.shape[0]
-    rows = jnp.where(real, rows, 0)
-
-    def hits(arguments):
+  def hits(variables, images, labels, rows, real):
+    def of_batch(arguments):
       rows, real = arguments
       outputs, _ = backbone.apply(
         variables, augment.prepare(images[rows]), train=False
       )
       return ((outputs.logits.argmax(-1) == labels[rows]) & real).sum()
 
-    total = jax.lax.map(
-      hits, (rows.reshape(count, size), real.reshape(count, size))
-    )
-    return total.sum() / images.shape[0]
+    return jax.lax.map(of_batch, (rows, real)).sum()
 
-  return Recipe(init, epoch, accuracy, steps_per_epoch)
+  return Recipe(init, steps, hits, steps_per_epoch)

@@ -8,7 +8,7 @@ out here; everything is deterministic.
 import collections
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,8 +22,8 @@ _SAME = 2.0  # the same between classes, where small things matter ("+", "-")
 SPLIT_SEED = 0
 _SPLIT_FRACTIONS = {"base": 0.65, "val": 0.15}  # the rest is novel
 
-Progress = Callable[[Sequence[icon_fonts.Glyph]], Iterable[icon_fonts.Glyph]]
-"""Wraps a sequence to report how far its consumer got, as tqdm does."""
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps so many things to report how far their consumer got, as tqdm does."""
 
 
 class Drawing(NamedTuple):
@@ -125,7 +125,7 @@ def build(progress: Progress | None = None) -> list[Drawing]:
   """Draws the data set.
 
   Args:
-    progress: called with the glyphs to be drawn; yields them.
+    progress: called with the glyphs to be drawn and their number; yields them.
 
   Returns:
     Drawings sorted by `image_id`, of classes with at least `MIN_PACKS` packs
@@ -136,7 +136,7 @@ def build(progress: Progress | None = None) -> list[Drawing]:
   """
   glyphs = _keep_wide_classes(_one_class_each(icon_fonts.find_glyphs()))
   drawings = []
-  for glyph in progress(glyphs) if progress else glyphs:
+  for glyph in progress(glyphs, len(glyphs)) if progress else glyphs:
     pixels = icon_fonts.draw(glyph.font_path, glyph.code_point)
     if pixels is not None:
       drawings.append(

@@ -1,0 +1,193 @@
+"""Which classes of a user's own data are base, val and novel."""
+
+import hashlib
+import json
+import math
+import pathlib
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fsl_jax import types
+from fsl_jax.data import listing
+
+NOVEL_SHARE = 0.2
+# Of the classes that are not novel: 0.15 of all, by default.
+_VAL_OF_REST = 0.1875
+
+# An episode tells at least two classes apart.
+_MIN_NOVEL = 2
+
+Split = dict[str, list[str]]
+
+
+def split(
+  names: Sequence[str], options: Mapping[str, Any], where: str
+) -> Split:
+  """Splits classes by a file, or else by a seed.
+
+  Args:
+    names: all classes, sorted.
+    options: "split_file", or "seed", "val_share" and "novel_share"; None is as
+      good as absent.
+    where: what holds the classes, for messages.
+
+  Returns:
+    Sorted names by split; base and val may be empty.
+
+  Raises:
+    InputError: if there are less than two classes, or the options are wrong
+      or do not fit them.
+  """
+  if len(names) < _MIN_NOVEL:
+    raise types.InputError(
+      f"{where} has {len(names)} class ({', '.join(names)}), expected at least "
+      f"{_MIN_NOVEL} to tell apart"
+    )
+  given = {key: value for key, value in options.items() if value is not None}
+  path = given.get("split_file")
+  if path is None:
+    return seeded(names, **_checked(given))
+  others = sorted({"seed", "val_share", "novel_share"} & set(given))
+  if others:
+    raise types.InputError(
+      f"split_file says which class is where, so {', '.join(others)} cannot be "
+      "given with it"
+    )
+  return from_file(names, path, where)
+
+
+def seeded(
+  names: Sequence[str],
+  *,
+  seed: int = 0,
+  val_share: float | None = None,
+  novel_share: float = NOVEL_SHARE,
+) -> Split:
+  """Splits classes by the SHA-256 of seed and name, the same everywhere.
+
+  A class more or less moves few others. Every split with a share above 0 gets
+  a class, novel two if there are four. Two classes are not split: an episode
+  needs both, so they are novel.
+
+  Args:
+    names: all classes, at least two.
+    seed: whole and at least 0.
+    val_share: fraction of the classes; None is 0.1875 of what novel leaves,
+      which is 0.15 by default.
+    novel_share: fraction of the classes, above 0; 1 makes all novel.
+
+  Raises:
+    InputError: if the shares are impossible.
+  """
+  if not 0 < novel_share <= 1:
+    raise types.InputError(
+      f"novel_share must be above 0 and at most 1, got {novel_share!r}"
+    )
+  if val_share is None:
+    val_share = _VAL_OF_REST * (1 - novel_share)
+  if not 0 <= val_share <= 1 - novel_share + 1e-9:
+    raise types.InputError(
+      "val_share must be at least 0 and, with novel_share, at most 1, got "
+      f"{val_share!r} and {novel_share!r}"
+    )
+  n = len(names)
+  min_base = int(1 - val_share - novel_share > 1e-9)
+  min_val = int(val_share > 0)
+  min_novel = _MIN_NOVEL if n >= _MIN_NOVEL + min_base + min_val else 1
+  num_novel = max(min_novel, _rounded(novel_share * n))
+  num_val = max(min_val, _rounded(val_share * n)) if min_val else 0
+  if not min_base:
+    num_novel = n - num_val
+  while num_novel + num_val > n - min_base:
+    if num_novel - min_novel >= num_val - min_val:
+      num_novel -= 1
+    else:
+      num_val -= 1
+  if n == _MIN_NOVEL:
+    num_novel, num_val = n, 0
+
+  def key(name: str) -> bytes:
+    return hashlib.sha256(f"{seed}\n{name}".encode()).digest()
+
+  order = sorted(names, key=key)
+  return {
+    "base": sorted(order[num_novel + num_val :]),
+    "val": sorted(order[num_novel : num_novel + num_val]),
+    "novel": sorted(order[:num_novel]),
+  }
+
+
+def from_file(names: Sequence[str], path: str, where: str) -> Split:
+  """Splits classes as a JSON file says.
+
+  Args:
+    names: all classes, in NFC.
+    path: of {"base": [...], "val": [...], "novel": [...]}; base and val may be
+      left out.
+    where: what holds the classes, for messages.
+
+  Raises:
+    InputError: if it cannot be read, or does not name every class once.
+  """
+  place = pathlib.Path(path).expanduser()
+  try:
+    given = json.loads(place.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise types.InputError(
+      f"cannot read the split file {place}: {error}"
+    ) from error
+  if not isinstance(given, dict) or not all(
+    isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+    for listed in given.values()
+  ):
+    raise types.InputError(
+      f"the split file {place} must hold "
+      '{"base": [...], "val": [...], "novel": [...]} with names of classes'
+    )
+  problems = [
+    f"{key!r} is no split, expected base, val, novel"
+    for key in given
+    if key not in listing.SPLITS
+  ]
+  result: Split = {s: [] for s in listing.SPLITS}
+  seen: dict[str, str] = {}
+  for which in listing.SPLITS:
+    for name in given.get(which, ()):
+      name = unicodedata.normalize("NFC", name)
+      if name in seen:
+        problems.append(f"{name!r} is in {seen[name]} and again in {which}")
+      elif name not in names:
+        problems.append(str(types.unknown_name("class", name, names)))
+      seen[name] = which
+      result[which].append(name)
+  missing = [name for name in names if name not in seen]
+  if missing:
+    problems.append(f"it lacks {listing.shorten(list(map(repr, missing)))}")
+  if not result["novel"]:
+    problems.append("it has no novel class, expected at least one")
+  if problems:
+    raise types.InputError(
+      f"the split file {place} does not fit the {len(names)} classes of "
+      f"{where}: {listing.shorten(problems)}"
+    )
+  return {which: sorted(listed) for which, listed in result.items()}
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+  result: dict[str, Any] = {}
+  if "seed" in given:
+    types.check_whole("seed", given["seed"])
+    result["seed"] = given["seed"]
+  for key in ("val_share", "novel_share"):
+    if key in given:
+      value = given[key]
+      if isinstance(value, bool) or not isinstance(value, int | float):
+        raise types.InputError(f"{key} must be a number, got {value!r}")
+      result[key] = value
+  return result
+
+
+def _rounded(number: float) -> int:
+  # Halves up; what shares like 0.15 cannot say exactly does not matter.
+  return math.floor(round(number, 6) + 0.5)

@@ -1,0 +1,309 @@
+"""Tar and zip archives, listed by their headers and read in place.
+
+No archive can write anywhere, since nothing is unpacked; one that holds links,
+devices or names that lead outside is refused all the same, because it is not
+what it says it is.
+"""
+
+import bz2
+import contextlib
+import errno
+import functools
+import gzip
+import hashlib
+import lzma
+import os
+import pathlib
+import stat
+import struct
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fsl_jax import types
+from fsl_jax.data import listing
+
+_OPENERS: dict[bytes, Any] = {
+  b"\x1f\x8b": gzip.open,
+  b"BZh": bz2.open,
+  b"\xfd7zXZ\0": lzma.open,
+}
+
+_BLOCK = 512  # bytes of a tar header
+
+# What the readers of the standard library raise for damaged archives.
+_BROKEN = (
+  tarfile.TarError,
+  zipfile.BadZipFile,
+  zlib.error,
+  lzma.LZMAError,
+  struct.error,
+  EOFError,
+  LookupError,
+  OverflowError,
+  MemoryError,  # of absurd sizes
+  NotImplementedError,  # of zip methods
+  RuntimeError,  # of encrypted zip members
+  ValueError,  # of numbers, text and positions
+)
+
+_UTF8_FLAG = 0x800  # of zip members
+_ENCRYPTED_FLAG = 0x1
+_SPECIAL_FILES = (
+  stat.S_IFLNK,
+  stat.S_IFCHR,
+  stat.S_IFBLK,
+  stat.S_IFIFO,
+  stat.S_IFSOCK,
+)
+
+_lock = threading.Lock()
+
+
+class File(NamedTuple):
+  """A file of a folder or archive."""
+
+  name: str  # "/" between the parts, relative to the folder or archive
+  size: int  # bytes
+  where: listing.FileRange | listing.ZipMember
+
+  @property
+  def base(self) -> str:
+    """The last part of the name."""
+    return self.name.rpartition("/")[2]
+
+
+@contextlib.contextmanager
+def refuse_broken(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Turns what damaged archives make the readers raise into one sentence."""
+  try:
+    yield
+  except types.InputError:
+    raise
+  except (*_BROKEN, OSError) as error:
+    # Decompressors and seeks before the start raise these; all other errors of
+    # the operating system are no fault of the archive.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+      raise
+    raise types.InputError(
+      f"the archive {os.fspath(path)} is damaged or cut short: "
+      f"{type(error).__name__}: {error}"
+    ) from error
+
+
+def read(where: listing.FileRange | listing.ZipMember) -> bytes:
+  """The bytes of a file of a folder or archive; from any thread or process.
+
+  Raises:
+    InputError: if the archive is damaged, or the file cut short.
+  """
+  if isinstance(where, listing.ZipMember):
+    with refuse_broken(where.path):
+      archive = _zip(where.path)
+      with _lock:  # ZipFile counts its readers without one.
+        member = archive.open(where.name)
+      with member:
+        return member.read()
+  with open(where.path, "rb") as file:
+    file.seek(where.offset)
+    data = file.read(where.size)
+  if where.size >= 0 and len(data) < where.size:
+    raise types.InputError(f"{where.path} is cut short")
+  return data
+
+
+def is_tar(path: str | os.PathLike[str]) -> bool:
+  """Whether a file, decompressed, begins as a tar does."""
+  opener = _opener(path)
+  with (opener or open)(path, "rb") as file:
+    if _is_tar_header(file.read(_BLOCK)):
+      return True
+    if opener:
+      file.read(1 << 20)  # Damage shows at the end of a block of bzip2 only.
+  return False
+
+
+def decompressed(
+  path: pathlib.Path, scratch: str | os.PathLike[str]
+) -> pathlib.Path:
+  """A compressed tar as one file in `scratch`; others as they are.
+
+  Members of a compressed stream cannot be read in any other order.
+  """
+  opener = _opener(path)
+  if opener is None:
+    return path
+  # Archives of different folders may have the same name.
+  key = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+  plain = pathlib.Path(scratch) / f"{key}.tar"
+  if not plain.exists():
+    part = plain.with_suffix(".part")
+    with opener(path) as source, open(part, "wb") as target:
+      while data := source.read(1 << 20):
+        target.write(data)
+    part.rename(plain)
+  return plain
+
+
+def tar_files(
+  where: str | os.PathLike[str] | listing.FileRange,
+  *,
+  shown: str | os.PathLike[str] | None = None,
+) -> Iterator[File]:
+  """Files of an uncompressed tar, in its order; hidden ones left out.
+
+  Only the headers are read, and none is kept.
+
+  Args:
+    where: the tar, or the range of a file that is one.
+    shown: what to call it in messages.
+
+  Raises:
+    InputError: if it is damaged, or holds links, devices or unsafe names.
+  """
+  if not isinstance(where, listing.FileRange):
+    where = listing.FileRange(os.fspath(where))
+  shown = os.fspath(shown or where.path)
+  with refuse_broken(shown), open(where.path, "rb") as file:
+    end = os.fstat(file.fileno()).st_size
+    if where.size >= 0:
+      end = min(end, where.offset + where.size)
+    file.seek(where.offset)
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+      last = -1
+      while (member := tar.next()) is not None:
+        # The list of members would otherwise grow as long as the archive.
+        tar.members.clear()  # type: ignore[attr-defined]
+        if member.size < 0 or member.offset_data <= last:
+          raise tarfile.ReadError("a header gives an impossible size")
+        last = member.offset_data
+        name = _safe_name(member.name, shown)
+        if member.isdir() or _is_hidden(name):
+          continue
+        _check_plain(member, shown)
+        if member.offset_data + member.size > end:
+          raise types.InputError(
+            f"the archive {shown} is cut short in {member.name!r}"
+          )
+        data = listing.FileRange(where.path, member.offset_data, member.size)
+        yield File(name, member.size, data)
+      # `next` takes a damaged header, or none, for the end.
+      file.seek(tar.offset)
+      if tar.offset + _BLOCK > end or any(file.read(_BLOCK)):
+        raise tarfile.ReadError(f"no end mark at byte {tar.offset}")
+
+
+def _check_plain(member: tarfile.TarInfo, shown: str) -> None:
+  kind = ""
+  if member.islnk() or member.issym():
+    kind = "a link"
+  elif not member.isreg():
+    kind = "a device or the like"
+  elif member.issparse():
+    kind = "stored with holes (sparse)"
+  if kind:
+    raise types.InputError(
+      f"the archive {shown} holds {member.name!r}, which is {kind}; only plain "
+      "files are admitted"
+    )
+
+
+def zip_files(path: str | os.PathLike[str]) -> Iterator[File]:
+  """Files of a zip, in its order; hidden ones left out.
+
+  Raises:
+    InputError: if it is damaged, or holds links, devices, encrypted members or
+      unsafe names.
+  """
+  path = os.fspath(path)
+  with refuse_broken(path), zipfile.ZipFile(path) as archive:
+    for info in archive.infolist():
+      name = _safe_name(_zip_name(info), path)
+      if info.filename.endswith(("/", "\\")) or _is_hidden(name):
+        continue
+      kind = ""
+      # The upper half of the attributes is the Unix mode.
+      mode = stat.S_IFMT(info.external_attr >> 16)
+      if mode in _SPECIAL_FILES:
+        kind = "a link" if mode == stat.S_IFLNK else "a device or the like"
+      elif info.flag_bits & _ENCRYPTED_FLAG:
+        kind = "encrypted"
+      if kind:
+        raise types.InputError(
+          f"the archive {path} holds {info.filename!r}, which is {kind}; only "
+          "plain files are admitted"
+        )
+      yield File(name, info.file_size, listing.ZipMember(path, info.filename))
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+  """The name as its writer meant it.
+
+  Many programs write UTF-8 without saying so, which is then read as cp437.
+  """
+  if info.flag_bits & _UTF8_FLAG:
+    return info.filename
+  try:
+    return info.filename.encode("cp437").decode("utf-8")
+  except UnicodeError:
+    return info.filename
+
+
+def _zip(path: str) -> zipfile.ZipFile:
+  found = os.stat(path)
+  # A replaced file must not be read by the index of the old one, and a forked
+  # process must not share a position with its parent.
+  key = (found.st_ino, found.st_size, found.st_mtime_ns, os.getpid())
+  with _lock:
+    return _open_zip(path, key)
+
+
+@functools.lru_cache(maxsize=8)
+def _open_zip(path: str, key: tuple[int, ...]) -> zipfile.ZipFile:
+  """Opening reads the whole index, hence once."""
+  del key
+  return zipfile.ZipFile(path)
+
+
+def _safe_name(name: str, archive: str) -> str:
+  try:
+    name.encode()
+  except UnicodeEncodeError:  # Old tars do not say how names are encoded.
+    name = name.encode("utf-8", "surrogateescape").decode("latin-1")
+  path = pathlib.PurePosixPath(name.replace("\\", "/"))
+  drive = pathlib.PureWindowsPath(name).drive
+  if path.is_absolute() or ".." in path.parts or drive:
+    raise types.InputError(
+      f"the archive {archive} holds {name!r}, which leads outside of it"
+    )
+  return str(path)
+
+
+def _is_hidden(name: str) -> bool:
+  return any(is_hidden(part) for part in name.split("/"))
+
+
+def is_hidden(base: str) -> bool:
+  """Whether a file or folder of this name is no part of the data."""
+  return base.startswith(".") or base == "__MACOSX"
+
+
+def _opener(path: str | os.PathLike[str]) -> Any:
+  with open(path, "rb") as file:
+    head = file.read(8)
+  for magic, opener in _OPENERS.items():
+    if head.startswith(magic):
+      return opener
+  return None
+
+
+def _is_tar_header(head: bytes) -> bool:
+  # An old tar has no magic, but every header has a checksum.
+  try:
+    tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+  except tarfile.TarError:
+    return False
+  return True

@@ -1,0 +1,243 @@
+"""Pickles of arrays and plain containers, and of nothing else.
+
+A pickle is a program; loading one with `pickle.load` can run any code. This
+unpickler admits the handful of names that NumPy arrays are made of and refuses
+everything else before it is called.
+
+It runs the interpreter of `pickle` that is written in Python, because there
+every instruction that calls or changes an object can be replaced. The one in C
+would also let a few bytes ask for gigabytes. An array is one instruction
+whatever its size, so this costs time only where the objects are many.
+"""
+
+import io
+import os
+import pickle
+import textwrap
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+
+from fsl_jax import types
+from fsl_jax.data import listing
+from fsl_jax.data.containers import members
+from fsl_jax.data.containers import pickled_values as values
+
+_EXPECTED = "NumPy arrays, numbers, text, lists, tuples, sets and dicts only"
+
+
+class _Bounded:
+  """A file that knows where it ends before memory is asked for."""
+
+  def __init__(self, file: BinaryIO, size: int):
+    self._file, self._left = file, size
+
+  def read(self, size: int) -> bytes:
+    self._left -= size
+    if self._left < 0:
+      raise EOFError("the file is cut short")
+    return self._file.read(size)
+
+  def readline(self) -> bytes:
+    line = self._file.readline()
+    self._left -= len(line)
+    return line
+
+
+# Not public, but the only interpreter whose instructions can be replaced.
+_Interpreter: Any = pickle._Unpickler
+
+
+class _Unpickler(_Interpreter):
+  """Values on its stack are data, or `values.Name`, or arrays in the making."""
+
+  dispatch: ClassVar[dict[int, Any]] = dict(_Interpreter.dispatch)
+
+  def __init__(self, file: BinaryIO, size: int):
+    super().__init__(_Bounded(file, size), encoding="latin1")
+    # By id, kept alive here: each gets its state once.
+    self._arrays: dict[int, np.ndarray] = {}
+    self._dtypes: dict[int, np.dtype] = {}
+
+  def find_class(self, module: str, name: str) -> values.Name:
+    module = values.ALIASES.get(module, module)
+    call = values.ADMITTED.get((module, name))
+    if call is None:
+      raise values.RefusedError(
+        f"it asks for {module}.{name}, which is refused"
+      )
+    if name == "_reconstruct":
+      call = self._reconstruct
+    elif call is values.new_dtype:
+      call = self._new_dtype
+    return values.Name(f"{module}.{name}", call)
+
+  def persistent_load(self, pid: Any) -> Any:
+    raise values.RefusedError("references to outside objects are refused")
+
+  def get_extension(self, code: int) -> None:
+    raise values.RefusedError("registered extensions are refused")
+
+  def _reconstruct(self, kind: Any, shape: Any, code: Any) -> np.ndarray:
+    """The empty array whose state the pickle sets next."""
+    del shape, code
+    if not isinstance(kind, values.Name) or kind.what != "numpy.ndarray":
+      raise values.RefusedError("kinds of arrays of its own are refused")
+    array = np.empty(0, np.uint8)
+    self._arrays[id(array)] = array
+    return array
+
+  def _new_dtype(self, *given: Any) -> np.dtype:
+    dtype = values.new_dtype(*given)
+    self._dtypes[id(dtype)] = dtype
+    return dtype
+
+  def load_reduce(self) -> None:
+    given = self.stack.pop()
+    name = self.stack[-1]
+    if type(name) is not values.Name or type(given) is not tuple:
+      raise values.RefusedError("it calls what is no function")
+    self.stack[-1] = name.call(*given)
+
+  def load_build(self) -> None:
+    state = self.stack.pop()
+    made = self.stack[-1]
+    if self._arrays.pop(id(made), None) is not None:
+      values.set_array(made, state)
+    elif self._dtypes.pop(id(made), None) is not None:
+      values.set_byte_order(made, state)
+    else:
+      raise values.RefusedError(f"it sets the state of a {type(made).__name__}")
+
+  def load_refused(self) -> None:
+    raise values.RefusedError("objects of classes are refused")
+
+  def load_append(self) -> None:
+    item = self.stack.pop()
+    self._top(list).append(item)
+
+  def load_appends(self) -> None:
+    items = self.pop_mark()
+    self._top(list).extend(items)
+
+  def load_setitem(self) -> None:
+    value = self.stack.pop()
+    key = self.stack.pop()
+    self._top(dict)[values.check_key(key)] = value
+
+  def load_setitems(self) -> None:
+    self._update(self.pop_mark())
+
+  def load_dict(self) -> None:
+    items = self.pop_mark()
+    self.append({})
+    self._update(items)
+
+  def load_additems(self) -> None:
+    items = self.pop_mark()
+    self._top(set).update(map(values.check_key, items))
+
+  def load_frozenset(self) -> None:
+    items = self.pop_mark()
+    self.append(frozenset(map(values.check_key, items)))
+
+  def load_bytearray8(self) -> None:
+    size = int.from_bytes(self.read(8), "little")
+    self.append(bytearray(self.read(size)))
+
+  def _top(self, kind: type) -> Any:
+    if type(self.stack[-1]) is not kind:
+      raise values.RefusedError(
+        f"it adds items to a {type(self.stack[-1]).__name__}"
+      )
+    return self.stack[-1]
+
+  def _update(self, items: list[Any]) -> None:
+    target = self._top(dict)
+    for at in range(0, len(items), 2):
+      target[values.check_key(items[at])] = items[at + 1]
+
+  for _code, _load in {
+    pickle.REDUCE: load_reduce,
+    pickle.BUILD: load_build,
+    pickle.INST: load_refused,
+    pickle.OBJ: load_refused,
+    pickle.NEWOBJ: load_refused,
+    pickle.NEWOBJ_EX: load_refused,
+    pickle.APPEND: load_append,
+    pickle.APPENDS: load_appends,
+    pickle.SETITEM: load_setitem,
+    pickle.SETITEMS: load_setitems,
+    pickle.DICT: load_dict,
+    pickle.ADDITEMS: load_additems,
+    pickle.FROZENSET: load_frozenset,
+    pickle.BYTEARRAY8: load_bytearray8,
+  }.items():
+    dispatch[_code[0]] = _load
+
+
+def load(
+  file: str
+  | os.PathLike[str]
+  | listing.FileRange
+  | listing.ZipMember
+  | BinaryIO,
+  *,
+  name: str = "",
+) -> Any:
+  """Loads a pickle without running any code of it.
+
+  Text of Python 2 pickles is read as latin-1. Arrays take twice their size
+  until all is loaded, except in protocol 5, where they need not be copied.
+
+  Args:
+    file: a path, where a file of a tree lies, or an open binary file that can
+      be sought in.
+    name: what to call it in messages; the path if not given.
+
+  Returns:
+    Arrays, numbers, text, bytes, lists, tuples, sets and dicts.
+
+  Raises:
+    InputError: if it holds anything else, or is cut short or no pickle.
+  """
+  if isinstance(file, str | os.PathLike):
+    file = listing.FileRange(os.fspath(file))
+  if isinstance(file, listing.FileRange | listing.ZipMember):
+    if isinstance(file, listing.ZipMember):
+      name = name or f"{file.path}/{file.name}"
+    name = name or file.path
+    with members.open_binary(file) as (handle, size):
+      return _load(handle, size, name)
+  start = file.tell()
+  size = file.seek(0, os.SEEK_END) - start
+  file.seek(start)
+  return _load(file, size, name or getattr(file, "name", "of bytes"))
+
+
+def loads(data: bytes, *, name: str) -> Any:
+  """As `load`, from bytes."""
+  return load(io.BytesIO(data), name=name)
+
+
+def _load(file: BinaryIO, size: int, name: str) -> Any:
+  try:
+    value = _Unpickler(file, size).load()
+    if isinstance(value, values.Name):
+      raise values.RefusedError(f"it holds only the name {value.what}")
+    return value
+  except EOFError as error:
+    raise types.InputError(
+      f"the pickle {name} is cut short, or no pickle; expected {_EXPECTED}"
+    ) from error
+  # Bytes that are no pickle make the unpickler raise almost anything.
+  except Exception as error:
+    if isinstance(error, OSError) and error.errno is not None:
+      raise
+    said = str(error)
+    if not isinstance(error, values.RefusedError):
+      said = f"{type(error).__name__}: {said}"
+    said = textwrap.shorten(said, 300, placeholder=" ...")
+    raise types.InputError(
+      f"cannot read the pickle {name}: {said}; expected {_EXPECTED}"
+    ) from error

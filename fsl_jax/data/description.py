@@ -1,0 +1,88 @@
+"""What a prepared data set says of itself."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fsl_jax.data import listing
+
+
+class Description(NamedTuple):
+  """What a prepared data set holds, by its own account."""
+
+  name: str
+  folder: pathlib.Path
+  num_classes: Mapping[str, int]  # by split
+  num_images: Mapping[str, int]  # by split
+  class_names: Mapping[str, tuple[str, ...]]  # by split, in label order
+  images_per_class: Mapping[str, tuple[int, ...]]  # by split, in label order
+  fingerprints: Mapping[str, str]  # by split
+  fingerprint: str  # of all splits
+  form: str  # what the source was recognised as
+  rule: str  # how pictures became images
+  num_resized: int  # images whose size the rule changed
+  size: tuple[int, int] | None  # height, width; None if images differ
+  skipped: tuple[str, ...]  # pictures left out, and why
+  repeated: Mapping[str, Any]  # images in several classes, `index.Repeated`
+  made_with: Mapping[str, str]  # package to version
+  size_bytes: int  # on disk
+
+  @property
+  def square_size_px(self) -> int | None:
+    """Height and width of the images, if all are squares of one size."""
+    if self.size is None or self.size[0] != self.size[1]:
+      return None
+    return self.size[0]
+
+
+def read(name: str, where: pathlib.Path) -> Description:
+  """Reads the account of the data set in a folder; no image is read.
+
+  Raises:
+    Exception: whatever the readers raise, if the folder is damaged.
+  """
+  import tensorflow_datasets as tfds
+
+  info = tfds.builder_from_directory(where).info
+  recorded = info.metadata
+  for split in info.splits.values():
+    for path in split.filepaths:
+      if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is missing")
+  class_names = {s: tuple(recorded["class_names"][s]) for s in listing.SPLITS}
+  return Description(
+    name=name,
+    folder=where,
+    num_classes={split: len(class_names[split]) for split in listing.SPLITS},
+    num_images={
+      split: info.splits[split].num_examples if split in info.splits else 0
+      for split in listing.SPLITS
+    },
+    class_names=class_names,
+    images_per_class={
+      split: tuple(recorded["images_per_class"].get(split, ()))
+      for split in listing.SPLITS
+    },
+    fingerprints={s: recorded["fingerprints"][s] for s in listing.SPLITS},
+    fingerprint=recorded["fingerprint"],
+    form=recorded["form"],
+    rule=recorded["rule"],
+    num_resized=recorded["num_resized"],
+    size=recorded["size"] and tuple(recorded["size"]),
+    skipped=tuple(recorded["skipped"]),
+    repeated=recorded["repeated"],
+    made_with=dict(recorded["made_with"]),
+    size_bytes=_size_bytes(where),
+  )
+
+
+def _size_bytes(where: pathlib.Path) -> int:
+  total = 0
+  for folder, _, names in os.walk(where):
+    for name in names:
+      # Another process may be making an array, in files that come and go.
+      with contextlib.suppress(FileNotFoundError):
+        total += os.stat(os.path.join(folder, name)).st_size
+  return total

@@ -1,0 +1,192 @@
+"""Fetching one file over HTTP: resumed, verified, complete or not there."""
+
+import hashlib
+import http.client
+import os
+import pathlib
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from fsl_jax import types, version
+
+_BLOCK = 1 << 20  # bytes
+_TIMEOUT_S = 30.0  # without a byte
+_TRIES = 4  # in a row that bring nothing new
+_WAIT_S = 1.0  # before another try; doubles while nothing new comes
+
+_PASSING = (408, 429, 500, 502, 503, 504)  # HTTP errors worth another try
+
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps so many things to report how far their consumer got, as tqdm does."""
+
+
+class _Interrupted(Exception):
+  """The network failed; another try may do."""
+
+
+class _Refused(Exception):
+  """Another try would fail too."""
+
+
+def fetch(
+  url: str,
+  *,
+  sha256: str,
+  size_bytes: int,
+  folder: str | os.PathLike[str],
+  progress: Progress | None = None,
+) -> pathlib.Path:
+  """Downloads a file, or finds that it is there.
+
+  What arrives goes to a file ending in ".part", which a later call continues.
+
+  Args:
+    url: http or https.
+    sha256: of the file, hexadecimal.
+    size_bytes: of the file.
+    folder: where to put it, under the last part of the URL; made if missing.
+    progress: called with the blocks of 1 MiB to be received and their number.
+
+  Returns:
+    The file, whose size and checksum are right.
+
+  Raises:
+    InputError: if the network does not let through the file, telling how to
+      do without, or if something else came.
+    OSError: if the folder cannot be written.
+  """
+  folder = pathlib.Path(folder).expanduser()
+  path = folder / pathlib.PurePosixPath(urllib.parse.urlsplit(url).path).name
+  if _is_right(path, sha256, size_bytes):
+    return path
+  folder.mkdir(parents=True, exist_ok=True)
+  part = path.with_name(f"{path.name}.part")
+  by_hand = f"fetch {url} by hand and give it with --source=FILE"
+  try:
+    blocks: Iterable[Any] = _received(url, part, size_bytes)
+    if progress is not None:
+      blocks = progress(blocks, -(-size_bytes // _BLOCK))
+    for _ in blocks:
+      pass
+  except (_Interrupted, _Refused) as error:
+    raise types.InputError(
+      f"cannot download {url}: {error}; try again, or {by_hand}"
+    ) from error
+  with open(part, "rb") as file:
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+  if found != sha256:
+    part.unlink()
+    raise types.InputError(
+      f"what {url} sent has the SHA-256 {found}, expected {sha256}; it was "
+      f"removed; try again, or {by_hand}"
+    )
+  part.replace(path)
+  return path
+
+
+def _is_right(path: pathlib.Path, sha256: str, size_bytes: int) -> bool:
+  if not path.is_file() or path.stat().st_size != size_bytes:
+    return False
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def _received(url: str, part: pathlib.Path, size_bytes: int) -> Iterator[int]:
+  """Fills `part`, over as many connections as it takes, block by block."""
+  part.touch()
+  if part.stat().st_size > size_bytes:
+    part.write_bytes(b"")
+  most, tries, num_blocks = part.stat().st_size, 0, 0
+  while True:
+    problem = _Interrupted("the connection was closed early")
+    try:
+      for size in _receive(url, part, size_bytes):
+        # Those of an earlier connection are counted once.
+        while num_blocks * _BLOCK < size:
+          yield num_blocks
+          num_blocks += 1
+    except _Interrupted as error:
+      problem = error
+    size = part.stat().st_size
+    if size == size_bytes:
+      return
+    tries = 0 if size > most else tries + 1
+    most = max(most, size)
+    if tries >= _TRIES:
+      raise problem
+    time.sleep(_WAIT_S * 2 ** max(tries - 1, 0))
+
+
+def _receive(url: str, part: pathlib.Path, size_bytes: int) -> Iterator[int]:
+  """One connection; continues `part` where the server can.
+
+  Yields:
+    How many bytes are there.
+  """
+  have = part.stat().st_size
+  if have == size_bytes:
+    yield have
+    return
+  with _open(url, have) as response:
+    start, total = _extent(response)
+    if start not in (0, have):
+      raise _Refused(f"byte {have} was asked for and byte {start} sent")
+    if total is not None and total != size_bytes:
+      raise _Refused(f"it has {total:,} bytes now, expected {size_bytes:,}")
+    with open(part, "r+b") as file:
+      file.truncate(start)
+      file.seek(start)
+      while start < size_bytes:
+        block = _read(response, min(_BLOCK, size_bytes - start))
+        if not block:
+          return
+        file.write(block)
+        start += len(block)
+        yield start
+
+
+def _open(url: str, start: int) -> http.client.HTTPResponse:
+  # Compression by the server would make positions in the file meaningless.
+  headers = {
+    "User-Agent": f"fsl_jax/{version.__version__}",
+    "Accept-Encoding": "identity",
+  }
+  if start:
+    headers["Range"] = f"bytes={start}-"
+  request = urllib.request.Request(url, headers=headers)
+  try:
+    return urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+  except urllib.error.HTTPError as error:
+    with error:
+      kind = _Interrupted if error.code in _PASSING else _Refused
+      raise kind(f"HTTP {error.code} {error.reason}") from error
+  except urllib.error.URLError as error:
+    raise _Interrupted(f"no connection ({error.reason})") from error
+  except (OSError, http.client.HTTPException) as error:
+    raise _Interrupted(f"{type(error).__name__}: {error}") from error
+
+
+def _read(response: http.client.HTTPResponse, size: int) -> bytes:
+  try:
+    return response.read1(size)
+  except (OSError, http.client.HTTPException) as error:
+    raise _Interrupted(f"{type(error).__name__}: {error}") from error
+
+
+def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
+  """First byte that is sent, and the bytes of the whole file if known."""
+  if response.status == http.HTTPStatus.PARTIAL_CONTENT:
+    sent = re.fullmatch(
+      r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "")
+    )
+    if sent is None:
+      raise _Refused("the server sent a part without saying which")
+    return int(sent[1]), None if sent[2] == "*" else int(sent[2])
+  length = response.headers.get("Content-Length", "")
+  return 0, int(length) if length.isdigit() else None

@@ -1,0 +1,171 @@
+"""Prepared data on disk to images in memory, or to images that stay on disk."""
+
+import contextlib
+import errno
+import os
+
+import numpy as np
+
+from fsl_jax import types
+from fsl_jax.data import (
+  description,
+  index,
+  listing,
+  prepared,
+  records,
+  resident,
+  streamed,
+)
+from fsl_jax.data import fingerprint as fingerprint_lib
+
+SPLITS = (*listing.SPLITS, "base+val")
+
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
+
+
+def read(
+  name: str,
+  split: str,
+  *,
+  data_dir: str | os.PathLike[str] | None = None,
+  image_size_px: int | None = None,
+  in_memory: bool | None = None,
+) -> types.ClassIndexed:
+  """Loads one split of a prepared data set.
+
+  Args:
+    name: one of `prepared.names()`, or image_folder/NAME.
+    split: one of `SPLITS`. In "base+val" the classes of base come first.
+    data_dir: as for `prepared.folder`.
+    image_size_px: height and width to resize to (antialiased bilinear); None
+      keeps the size of the prepared images.
+    in_memory: True gives one array, memory-mapped from a file that is made at
+      the first time; False images that are decoded when asked for; None
+      decides by `resident.LIMIT_BYTES`.
+
+  Returns:
+    The images, sorted by class, and within a class by their pixels.
+
+  Raises:
+    InputError: if the data set or split is unknown, not prepared, empty or
+      damaged, or if image_size_px is not positive or missing.
+  """
+  if image_size_px is not None:
+    types.check_whole("image_size_px", image_size_px, at_least=1)
+  where = prepared.folder(name, data_dir)
+  if split not in SPLITS:
+    raise types.InputError(
+      f"unknown split {split!r} of data set {name!r}; known: "
+      f"{', '.join(SPLITS)}"
+    )
+  found = prepared.describe(name, data_dir)
+  if found is None:
+    raise types.InputError(
+      f"data set {name!r} is not prepared in {where}; type: "
+      f"{prepared.prepare_command(name, data_dir)}"
+    )
+  splits = split.split("+")
+  for one in splits[:1]:
+    if not found.num_images[one]:
+      have = [s for s in listing.SPLITS if found.num_images[s]]
+      raise types.InputError(
+        f"split {one!r} of data set {name!r} is empty; it has {', '.join(have)}"
+      )
+  size_px = image_size_px or _own_size(found)
+  if in_memory is None:
+    in_memory = resident.num_bytes(found, size_px) <= resident.LIMIT_BYTES
+  parts = [
+    streamed.Part(
+      records.of(found.folder, one, found.fingerprints[one]),
+      found.num_images[one],
+    )
+    for one in splits
+  ]
+  with prepared.refuse_damage(name, where, data_dir):
+    return types.ClassIndexed(
+      images=_array(found, splits, size_px)
+      if in_memory
+      else streamed.StreamedImages(parts, size_px),
+      class_ids=_class_ids(found, splits),
+      class_names=tuple(n for one in splits for n in found.class_names[one]),
+      image_ids=streamed.RecordIds(parts),
+      name=name,
+      split=split,
+      fingerprint=found.fingerprint,
+    )
+
+
+def _own_size(found: description.Description) -> int:
+  if found.square_size_px is None:
+    what = "have different sizes" if found.size is None else "are not square"
+    raise types.InputError(
+      f"the images of data set {found.name!r} {what}; give image_size_px"
+    )
+  return found.square_size_px
+
+
+def _array(
+  found: description.Description, splits: list[str], size_px: int
+) -> np.ndarray:
+  # A damaged array is made again: the records are what counts.
+  with contextlib.suppress(ValueError, LookupError, TypeError, EOFError):
+    array = resident.open_array(found, splits, size_px)
+    if array is not None:
+      return array
+  try:
+    resident.make(found, size_px)
+    array = resident.open_array(found, splits, size_px)
+    assert array is not None
+    return array
+  except OSError as error:
+    if error.errno not in _NOT_WRITABLE:
+      raise
+  # A folder that is shared read-only, or full.
+  counts = [found.num_images[split] for split in splits]
+  images = np.empty((sum(counts), size_px, size_px, 3), np.uint8)
+  for split, stop, count in zip(splits, np.cumsum(counts), counts, strict=True):
+    resident.decode(found, split, size_px, images[stop - count : stop])
+  return images
+
+
+def _class_ids(found: description.Description, splits: list[str]) -> np.ndarray:
+  """Classes of several splits are numbered one after another."""
+  start, parts = 0, []
+  for split in splits:
+    order = index.read(found.folder, split, found.num_images[split])
+    parts.append(order.class_ids + np.int32(start))
+    start += found.num_classes[split]
+  return np.concatenate(parts)
+
+
+def verify(
+  name: str, *, data_dir: str | os.PathLike[str] | None = None
+) -> description.Description:
+  """Decodes every image and compares the fingerprints with the stored ones.
+
+  Args:
+    name: as for `read`.
+    data_dir: as for `prepared.folder`.
+
+  Returns:
+    What the data set holds.
+
+  Raises:
+    InputError: if it is not prepared or not what it was when prepared.
+  """
+  found = prepared.describe(name, data_dir)
+  if found is None:
+    raise types.InputError(
+      f"data set {name!r} is not prepared in {prepared.folder(name, data_dir)}"
+      f"; type: {prepared.prepare_command(name, data_dir)}"
+    )
+  with prepared.refuse_damage(name, found.folder, data_dir):
+    resident.check(found)
+    if found.square_size_px is not None:
+      resident.open_array(found, list(listing.SPLITS), found.square_size_px)
+    whole = fingerprint_lib.of_splits(found.fingerprints)
+    if whole != found.fingerprint:
+      raise ValueError(
+        f"fingerprint is {whole[:12]}, expected {found.fingerprint[:12]}"
+      )
+  return found

@@ -1,0 +1,94 @@
+"""An ordered map over processes that holds only a few items at a time."""
+
+import collections
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from fsl_jax import types
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Below it, starting processes takes longer than the work.
+MIN_PICTURES = 5000
+
+
+def num_workers(num_pictures: int) -> int:
+  """Worker processes worth starting: 0 for few pictures, else one per core."""
+  cores = (
+    len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity")
+    else os.cpu_count() or 1
+  )
+  return 0 if num_pictures < MIN_PICTURES or cores == 1 else cores
+
+
+def ordered(
+  function: Callable[[Item], Result],
+  items: Iterable[Item],
+  *,
+  workers: int,
+) -> Iterator[tuple[Item, Result]]:
+  """Applies a function to each item in worker processes; yields in order.
+
+  At most three items per worker are drawn ahead of the one that is yielded, so
+  memory does not grow with their number, however slow the consumer is.
+
+  Args:
+    function: of a module, so that it can be pickled.
+    items: each worth milliseconds of work, such as a chunk of pictures.
+    workers: processes; 0 works in this one.
+
+  Yields:
+    (item, function(item)).
+  """
+  if workers == 0:
+    for item in items:
+      yield item, function(item)
+    return
+  import loky
+
+  # Not multiprocessing's pools: those fork a process that has threads, or
+  # run the caller's script again in every worker.
+  with warnings.catch_warnings():
+    # That another number of workers waits for what an abandoned iterator left.
+    warnings.simplefilter("ignore", UserWarning)
+    executor = loky.get_reusable_executor(
+      max_workers=workers,
+      timeout=60,
+      initializer=_end_with,
+      initargs=(os.getpid(),),
+    )
+  waiting: collections.deque = collections.deque()
+  try:
+    for item in items:
+      waiting.append((item, executor.submit(function, item)))
+      if len(waiting) >= 3 * workers:
+        done, future = waiting.popleft()
+        yield done, future.result()
+    while waiting:
+      done, future = waiting.popleft()
+      yield done, future.result()
+  except loky.process_executor.TerminatedWorkerError as error:
+    raise types.InputError(
+      "a worker process was killed while it decoded pictures; most often the "
+      f"machine ran out of memory ({error})"
+    ) from error
+  finally:
+    for _, future in waiting:
+      future.cancel()
+
+
+def _end_with(parent: int) -> None:
+  """Makes a worker end soon after the process that it works for."""
+
+  def watch() -> None:
+    while os.getppid() == parent:
+      time.sleep(1)
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,205 @@
+"""From the bytes of any picture to square uint8 RGB, by one written rule."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fsl_jax import types
+from fsl_jax.data import fingerprint, listing
+from fsl_jax.data.containers import tree
+
+FITS = ("squash", "crop")
+
+# Pillow widens its triangle filter by the factor of reduction, so that every
+# pixel counts (antialiasing); the same rule as `jax.image.resize` "linear".
+_FILTER = Image.Resampling.BILINEAR
+
+# Not all that Pillow knows: opening an EPS file, for one, runs a program.
+_FORMATS = (
+  *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM"),
+  *("TGA", "TIFF", "WEBP"),
+)
+
+# Formats whose own bytes are kept when a picture needs no change.
+_KEPT_FORMATS = ("PNG", "JPEG", "MPO")
+
+_ORIENTATION = 0x0112  # the EXIF tag
+
+# What makes a picture upright, by the value of the tag. ImageOps.exif_transpose
+# also writes the tags anew, which fails where any other one is damaged.
+_TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
+
+_WHITE = (255, 255, 255, 255)
+
+
+class Rule(NamedTuple):
+  """How pictures become the images of a data set.
+
+  Attributes:
+    size_px: height and width of the result; None keeps those of the picture.
+    fit: "squash" stretches the picture to a square, "crop" takes the largest
+      square at its centre first.
+    upright: True turns photographs as their camera says (EXIF orientation).
+  """
+
+  size_px: int | None = None
+  fit: str = "squash"
+  upright: bool = False
+
+  def describe(self) -> str:
+    """The rule in words, as it is recorded with the data set."""
+    if self.size_px is None:
+      return "as they were"
+    how = "" if self.fit == "squash" else "centre square, "
+    return f"{how}resized to {self.size_px} px, antialiased bilinear"
+
+
+class Examined(NamedTuple):
+  """One picture, ready to be stored."""
+
+  encoded: bytes  # PNG or JPEG; `decode` of it gives the image
+  digest: bytes  # [32], `fingerprint.of_image` of the image
+  size: tuple[int, int]  # height, width of the image
+  resized: bool  # whether the rule changed the picture's size
+
+
+class Bad(NamedTuple):
+  """A picture that cannot be used."""
+
+  reason: str
+
+
+def decode(encoded: bytes) -> Image.Image:
+  """Decodes a picture of any mode to 8-bit RGB.
+
+  Grey becomes three equal channels, palettes and CMYK their colours, 16-bit
+  grey is scaled to 8 bits, and what is transparent lies on white.
+
+  Raises:
+    Exception: whatever Pillow raises for bytes that are no whole picture.
+  """
+  with _without_warnings():
+    return _to_rgb(_open(encoded))
+
+
+def fit(picture: Image.Image, rule: Rule) -> Image.Image:
+  """Applies the size and the fit of a rule to an RGB picture."""
+  if rule.size_px is None:
+    return picture
+  size = (rule.size_px, rule.size_px)
+  if picture.size == size:
+    return picture
+  if rule.fit == "crop":
+    width, height = picture.size
+    edge = min(width, height)
+    left, top = (width - edge) // 2, (height - edge) // 2
+    # Not the `box` of resize, whose filter sees the pixels around it.
+    picture = picture.crop((left, top, left + edge, top + edge))
+  return picture.resize(size, _FILTER)
+
+
+def examine(source: listing.Picture, rule: Rule) -> Examined | Bad:
+  """Decodes a picture, applies the rule, and encodes what is to be stored."""
+  try:
+    if isinstance(source, np.ndarray):
+      return _examine_pixels(source, rule)
+    encoded = source if isinstance(source, bytes) else tree.read(source)
+    with _without_warnings():
+      return _examine_encoded(encoded, rule)
+  except UnidentifiedImageError:
+    return Bad("no picture of a known format")
+  # Damaged pictures make the decoders raise almost anything.
+  except Exception as error:
+    return Bad(f"{type(error).__name__}: {error}")
+
+
+def _examine_pixels(pixels: np.ndarray, rule: Rule) -> Examined | Bad:
+  channels = pixels.shape[2:]
+  if pixels.dtype != np.uint8 or pixels.ndim < 2 or channels not in ((), (3,)):
+    return Bad(
+      f"pixels are {list(pixels.shape)} {pixels.dtype}, not [H, W, 3] or "
+      "[H, W] uint8"
+    )
+  stored = Image.fromarray(pixels)
+  picture = fit(stored.convert("RGB"), rule)
+  resized = picture.size != stored.size
+  # Grey is stored grey; three equal channels take three times the time.
+  return _examined(picture, _png(picture if resized else stored), resized)
+
+
+def _examine_encoded(encoded: bytes, rule: Rule) -> Examined | Bad:
+  if not encoded:
+    return Bad("the file is empty")
+  opened = _open(encoded)
+  kept = opened.format in _KEPT_FORMATS
+  if rule.upright:
+    turn = _TURNS.get(opened.getexif().get(_ORIENTATION, 1))
+    if turn is not None:
+      kept, opened = False, opened.transpose(turn)
+  original = _to_rgb(opened)
+  picture = fit(original, rule)
+  resized = picture.size != original.size
+  if not kept or resized:
+    encoded = _png(picture)
+  return _examined(picture, encoded, resized)
+
+
+def _examined(picture: Image.Image, encoded: bytes, resized: bool) -> Examined:
+  pixels = np.asarray(picture)
+  return Examined(
+    encoded, fingerprint.of_image(pixels), pixels.shape[:2], resized
+  )
+
+
+def _png(picture: Image.Image) -> bytes:
+  buffer = io.BytesIO()
+  picture.save(buffer, "PNG", compress_level=1)
+  return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+  with warnings.catch_warnings():
+    # A large photograph is none of a decompression bomb; twice the limit is.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # Damaged EXIF data beside pixels that are whole.
+    warnings.simplefilter("ignore", UserWarning)
+    yield
+
+
+def _open(encoded: bytes) -> Image.Image:
+  picture = Image.open(io.BytesIO(encoded), formats=_FORMATS)
+  picture.load()
+  return picture
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+  if picture.mode.startswith("I") or picture.mode == "F":
+    return _from_16_bit(picture).convert("RGB")
+  if picture.has_transparency_data:
+    ground = Image.new("RGBA", picture.size, _WHITE)
+    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+  return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _from_16_bit(picture: Image.Image) -> Image.Image:
+  """8-bit grey of a picture with more bits; Pillow itself would clip it."""
+  values = np.asarray(picture)
+  if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
+    raise types.InputError(f"pixels of mode {picture.mode} have no known range")
+  return Image.fromarray(
+    ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+  )

@@ -1,0 +1,228 @@
+"""Decoded images as one memory-mapped array, shared between processes.
+
+The images of all splits lie one after another in one file, so that base+val is
+a part of it like any other. The file is made once per image size, from the
+records, which are checked against their fingerprints on the way.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from fsl_jax.data import (
+  array_file,
+  description,
+  fingerprint,
+  index,
+  listing,
+  parallel,
+  pictures,
+  records,
+  workplace,
+)
+
+LIMIT_BYTES = 32 * 2**30
+"""Data sets whose arrays would take more are read from their records."""
+
+_FOLDER = "arrays"
+_CHUNK = 256  # images
+
+
+def num_bytes(found: description.Description, size_px: int) -> int:
+  """Size of the array of all splits."""
+  return sum(found.num_images.values()) * size_px**2 * 3
+
+
+def make_usual(found: description.Description, size_px: int | None) -> None:
+  """Makes the array of the usual size, if the data set fits; checks it anyway.
+
+  Args:
+    found: the data set.
+    size_px: the size; None is the images' own, if they share one.
+
+  Raises:
+    ValueError: if the records are not what the data set says they are.
+    OSError: if it cannot be written.
+  """
+  size_px = size_px or found.square_size_px
+  if size_px is not None and num_bytes(found, size_px) <= LIMIT_BYTES:
+    make(found, size_px)
+  else:
+    check(found)
+
+
+def make(found: description.Description, size_px: int) -> None:
+  """Decodes all images into the array of a size.
+
+  Raises:
+    ValueError: if the records are not what the data set says they are.
+    OSError: if it cannot be written.
+  """
+  shape = (sum(found.num_images.values()), size_px, size_px, 3)
+  with workplace.new(found.folder / _FOLDER) as place:
+    path = place / "array.npy"
+    start, digests = 0, {}
+    with array_file.ArrayFile(path, shape) as file:
+      for split in listing.SPLITS:
+        stop = start + found.num_images[split]
+        decode(found, split, size_px, file.part(start))
+        digests[split] = file.digest(start, stop)
+        start = stop
+    array_path, note_path = _paths(found, size_px)
+    note = place / "note.json"
+    note.write_text(
+      json.dumps({"fingerprint": found.fingerprint, "sha256": digests})
+    )
+    os.replace(path, array_path)
+    # Last: an array without its note does not count.
+    os.replace(note, note_path)
+
+
+def open_array(
+  found: description.Description, splits: list[str], size_px: int
+) -> np.ndarray | None:
+  """[n, size_px, size_px, 3] uint8 of neighbouring splits, read-only.
+
+  Args:
+    found: the data set.
+    splits: in the order of `listing.SPLITS`.
+    size_px: height and width.
+
+  Returns:
+    A view of the file, or None if it is not made.
+
+  Raises:
+    ValueError: if the file is not what it was when made.
+  """
+  array_path, note_path = _paths(found, size_px)
+  try:
+    note = json.loads(note_path.read_text())
+    array = np.load(array_path, mmap_mode="r")
+  except FileNotFoundError:
+    return None
+  if note["fingerprint"] != found.fingerprint:
+    return None
+  total = sum(found.num_images.values())
+  if array.shape != (total, size_px, size_px, 3) or array.dtype != np.uint8:
+    raise ValueError(f"{array_path.name} holds {array.shape} {array.dtype}")
+  bounds = np.cumsum([0, *(found.num_images[s] for s in listing.SPLITS)])
+  with open(array_path, "rb") as file:
+    for i, split in enumerate(listing.SPLITS):
+      start, stop = (
+        array.offset + array[0].nbytes * bounds[i : i + 2]
+      ).tolist()
+      if (
+        split in splits
+        and array_file.digest(file, start, stop) != note["sha256"][split]
+      ):
+        raise ValueError(f"{array_path.name} is not as it was when made")
+  first = listing.SPLITS.index(splits[0])
+  last = listing.SPLITS.index(splits[-1])
+  # A plain array over the mapping: nothing is copied.
+  return np.asarray(array[bounds[first] : bounds[last + 1]])
+
+
+def decode(
+  found: description.Description,
+  split: str,
+  size_px: int | None,
+  out: "np.ndarray | array_file.Part | None",
+) -> None:
+  """Decodes a split, in parallel, and checks its fingerprint.
+
+  Args:
+    found: the data set.
+    split: which.
+    size_px: height and width to resize to.
+    out: [n, size_px, size_px, 3] uint8, written in the order of the rows; None
+      only checks.
+
+  Raises:
+    ValueError: if the fingerprint is another than the stored one, or the index
+      is not the order of these images.
+  """
+  n = found.num_images[split]
+  order = index.read(found.folder, split, n)
+  if not np.array_equal(np.sort(order.positions), np.arange(n)):
+    raise ValueError(f"index of split {split} does not name every record once")
+  row_of = np.empty(n, np.int64)
+  row_of[order.positions] = np.arange(n)
+  keys = np.empty(n, np.uint64)
+  names = found.class_names[split]
+  accumulator = fingerprint.Accumulator()
+
+  def chunks() -> Iterator[_Chunk]:
+    source = records.of(found.folder, split, found.fingerprints[split])
+    for start in range(0, n, _CHUNK):
+      stop = min(start + _CHUNK, n)
+      yield _Chunk(source, start, stop, size_px, out is not None)
+
+  for chunk, (pixels, labels, digests) in parallel.ordered(
+    _decode_chunk, chunks(), workers=parallel.num_workers(n)
+  ):
+    rows = row_of[chunk.start : chunk.stop]
+    if not np.array_equal(labels, order.class_ids[rows]):
+      raise ValueError(f"index of split {split} is of other records")
+    for row, label, digest in zip(rows, labels, digests, strict=True):
+      accumulator.add(names[label], digest)
+      keys[row] = int.from_bytes(digest[:8], "big")
+    if out is not None:
+      assert pixels is not None
+      out[rows] = pixels
+  actual = accumulator.hexdigest(names)
+  if actual != found.fingerprints[split]:
+    raise ValueError(
+      f"fingerprint of split {split} is {actual[:12]}, expected "
+      f"{found.fingerprints[split][:12]}"
+    )
+  same_class = order.class_ids[1:] == order.class_ids[:-1]
+  if np.any((keys[1:] < keys[:-1]) & same_class):
+    raise ValueError(
+      f"index of split {split} is not in the order of the pixels"
+    )
+
+
+def check(found: description.Description) -> None:
+  """Decodes every record and compares the fingerprints.
+
+  Raises:
+    ValueError: if one differs.
+  """
+  for split in listing.SPLITS:
+    decode(found, split, None, None)
+
+
+class _Chunk(NamedTuple):
+  """Neighbouring records that a worker process decodes."""
+
+  source: records.Records
+  start: int
+  stop: int
+  size_px: int | None
+  wants_pixels: bool
+
+
+def _decode_chunk(
+  chunk: _Chunk,
+) -> tuple[np.ndarray | None, list[int], list[bytes]]:
+  rows = chunk.source.read(range(chunk.start, chunk.stop))
+  rule = pictures.Rule(chunk.size_px)
+  images, digests = [], []
+  for row in rows:
+    picture = pictures.decode(row.encoded)
+    digests.append(fingerprint.of_image(np.asarray(picture)))
+    if chunk.wants_pixels:
+      images.append(np.asarray(pictures.fit(picture, rule)))
+  pixels = np.stack(images) if images else None
+  return pixels, [row.label for row in rows], digests
+
+
+def _paths(
+  found: description.Description, size_px: int
+) -> tuple[pathlib.Path, pathlib.Path]:
+  folder = found.folder / _FOLDER
+  return folder / f"{size_px}px.npy", folder / f"{size_px}px.json"

@@ -1,0 +1,143 @@
+"""Images that do not fit in memory: decoded when they are asked for."""
+
+import functools
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fsl_jax import types
+from fsl_jax.data import index, parallel, pictures
+from fsl_jax.data import records as records_lib
+
+
+class Part(NamedTuple):
+  """A split of a prepared data set."""
+
+  records: records_lib.Records
+  num_images: int
+
+
+class StreamedImages:
+  """[n, H, W, 3] uint8 in [0, 255], like an array, but on disk.
+
+  Indexing with rows decodes those images, in this process. It pickles as the
+  names of its files.
+
+  Args:
+    parts: splits of one data set; their rows follow each other.
+    image_size_px: H = W, to which images are resized (antialiased bilinear).
+  """
+
+  dtype = np.dtype(np.uint8)
+  ndim = 4
+
+  def __init__(self, parts: Sequence[Part], image_size_px: int):
+    self._parts = tuple(parts)
+    self._size_px = image_size_px
+    self._starts = np.cumsum([0, *(part.num_images for part in parts)])
+
+  @property
+  def shape(self) -> tuple[int, int, int, int]:
+    return (int(self._starts[-1]), self._size_px, self._size_px, 3)
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def __getitem__(self, rows: Any) -> np.ndarray:
+    """Images of a row, a slice or an array of rows, decoded."""
+    chosen = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
+    chosen = np.asarray(chosen)
+    if chosen.dtype == bool and chosen.shape == (len(self),):
+      chosen = np.flatnonzero(chosen)
+    if chosen.size and chosen.dtype.kind not in "iu":
+      raise IndexError(
+        "images are indexed with a row, a slice, or an array of rows or of one "
+        f"bool an image, got {chosen.dtype} {list(chosen.shape)}"
+      )
+    flat = chosen.reshape(-1).astype(np.int64)
+    if flat.size and not -len(self) <= flat.min() <= flat.max() < len(self):
+      raise IndexError(f"row out of range for {len(self)} images")
+    flat = np.where(flat < 0, flat + len(self), flat)
+    images = np.empty((flat.size, *self.shape[1:]), np.uint8)
+    rule = pictures.Rule(self._size_px)
+    part_of = np.searchsorted(self._starts, flat, side="right") - 1
+    for i in np.unique(part_of):
+      part = self._parts[i]
+      places = np.flatnonzero(part_of == i)
+      order = _order(part)
+      positions = order.positions[flat[places] - self._starts[i]]
+      for place, record in zip(
+        places, part.records.read(positions), strict=True
+      ):
+        try:
+          picture = pictures.decode(record.encoded)
+        # Damaged pictures make the decoders raise almost anything.
+        except Exception as error:
+          raise types.InputError(
+            f"image {record.id!r} in {part.records.folder} is damaged "
+            f"({type(error).__name__}: {error}); make the data set again"
+          ) from error
+        images[place] = np.asarray(pictures.fit(picture, rule))
+    return images.reshape(*chosen.shape, *self.shape[1:])
+
+
+class RecordIds(Sequence[str]):
+  """Ids of the images of splits, read when asked for."""
+
+  def __init__(self, parts: Sequence[Part]):
+    self._parts = tuple(parts)
+    self._starts = np.cumsum([0, *(part.num_images for part in parts)])
+
+  def __len__(self) -> int:
+    return int(self._starts[-1])
+
+  def __getitem__(self, row: Any) -> Any:
+    if isinstance(row, slice):
+      return tuple(self[i] for i in range(*row.indices(len(self))))
+    if not -len(self) <= row < len(self):
+      raise IndexError(f"row {row} out of range for {len(self)} images")
+    row %= len(self)
+    i = int(np.searchsorted(self._starts, row, side="right") - 1)
+    position = _order(self._parts[i]).positions[row - self._starts[i]]
+    (record,) = self._parts[i].records.read([position])
+    return record.id
+
+
+@functools.lru_cache(maxsize=8)
+def _order(part: Part) -> index.Index:
+  source = part.records
+  return index.read(pathlib.Path(source.folder), source.split, part.num_images)
+
+
+def batches(
+  dataset: types.ClassIndexed,
+  rows: np.ndarray,
+  *,
+  workers: int | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Batches of images in a given order, decoded ahead by worker processes.
+
+  Args:
+    dataset: whose images may be streamed or an array.
+    rows: [steps, B] integers: the images of each batch. Starting in the middle
+      of an epoch is passing the rest of it; a host of several passes its
+      columns.
+    workers: processes; None is one per core, 0 decodes in this process.
+
+  Yields:
+    images [B, H, W, 3] uint8, labels [B] int32.
+  """
+  if isinstance(dataset.images, np.ndarray):
+    workers = 0
+  elif workers is None:
+    workers = parallel.num_workers(parallel.MIN_PICTURES)
+  tasks = ((dataset.images, batch) for batch in rows)
+  for (_, batch), images in parallel.ordered(_take, tasks, workers=workers):
+    yield images, np.asarray(dataset.class_ids[batch])
+
+
+def _take(task: tuple[Any, np.ndarray]) -> np.ndarray:
+  images, rows = task
+  return images[rows]

@@ -1,0 +1,61 @@
+"""Sums over the steps of an epoch, which a checkpoint in its middle keeps."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fsl_jax.pretrain import recipe
+
+
+class Sums(NamedTuple):
+  """Over the steps so far; JSON values."""
+
+  num_steps: int
+  loss: float
+  accuracy: float
+  learning_rate: float  # of the first step, no sum
+
+
+NOTHING = Sums(0, 0.0, 0.0, 0.0)
+
+
+class Tally:
+  """Adds up what steps report, without waiting for the device."""
+
+  def __init__(self, sums: Sums = NOTHING):
+    self._sums = sums
+    self._pending: list[recipe.TrainInfo] = []
+    self.num_steps = sums.num_steps  # those pending included
+
+  def add(self, infos: recipe.TrainInfo) -> None:
+    """Takes the infos of some steps, [steps] each, on the device."""
+    self._pending.append(infos)
+    self.num_steps += infos.loss.shape[0]
+
+  def read(self) -> Sums:
+    """The sums; waits for the device."""
+    for infos in jax.device_get(self._pending):
+      values: Any = [np.asarray(x, np.float64) for x in infos]
+      loss, accuracy, rate = values
+      # One by one: the same sum however the steps were grouped.
+      sums = self._sums
+      for i in range(len(loss)):
+        sums = Sums(
+          sums.num_steps + 1,
+          sums.loss + float(loss[i]),
+          sums.accuracy + float(accuracy[i]),
+          sums.learning_rate if sums.num_steps else float(rate[i]),
+        )
+      self._sums = sums
+    self._pending = []
+    return self._sums
+
+  def means(self) -> dict[str, float]:
+    """What the log says of an epoch."""
+    sums = self.read()
+    return {
+      "loss": sums.loss / sums.num_steps,
+      "accuracy": sums.accuracy / sums.num_steps,
+      "learning_rate": sums.learning_rate,
+    }

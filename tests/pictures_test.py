@@ -1,0 +1,396 @@
+"""Pictures of every kind become the RGB that a person would expect."""
+
+import io
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fsl_jax.data import fingerprint, listing, pictures
+
+_NATIVE = pictures.Rule()
+_RED, _WHITE = (200, 30, 60), (255, 255, 255)
+
+
+def _encode(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+  buffer = io.BytesIO()
+  picture.save(buffer, kind, **options)
+  return buffer.getvalue()
+
+
+def _noise(*shape: int, seed: int = 0) -> np.ndarray:
+  return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def _pixels(encoded: bytes) -> np.ndarray:
+  return np.asarray(pictures.decode(encoded))
+
+
+def _examined(
+  source: listing.Picture, rule: pictures.Rule = _NATIVE
+) -> pictures.Examined:
+  """What `examine` gives, which must be of what can be decoded again."""
+  found = pictures.examine(source, rule)
+  assert isinstance(found, pictures.Examined), found
+  again = _pixels(found.encoded)
+  assert found.digest == fingerprint.of_image(again)
+  assert found.size == again.shape[:2]
+  assert again.shape[2:] == (3,)
+  assert again.dtype == np.uint8
+  return found
+
+
+class TestModes:
+  @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA"])
+  def test_opaque_png_keeps_its_colours(self, mode):
+    grey = np.asarray([[0, 255], [255, 0]], np.uint8)
+    picture = Image.fromarray(grey).convert("RGB").convert(mode)
+    encoded = _encode(picture)
+    assert Image.open(io.BytesIO(encoded)).mode == mode
+    assert np.array_equal(_pixels(encoded), np.stack([grey] * 3, -1))
+    assert _examined(encoded).encoded == encoded
+
+  def test_grey_becomes_three_equal_channels(self):
+    grey = _noise(5, 7)
+    assert np.array_equal(
+      _pixels(_encode(Image.fromarray(grey))), np.stack([grey] * 3, -1)
+    )
+
+  def test_palette_gives_its_colours(self):
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([*_RED, 1, 2, 3])
+    picture.putdata([0, 1])
+    assert _pixels(_encode(picture)).tolist() == [[list(_RED), [1, 2, 3]]]
+
+  def test_what_is_transparent_lies_on_white(self):
+    rgba = Image.new("RGBA", (3, 1))
+    rgba.putdata([(*_RED, 255), (*_RED, 0), (100, 0, 200, 51)])
+    shown = _pixels(_encode(rgba))[0]
+    # 51 / 255 is one fifth: 0.2 * 100 + 0.8 * 255 = 224, 204, 244.
+    expected = [_RED, _WHITE, (224, 204, 244)]
+    assert np.abs(shown.astype(int) - expected).max() <= 1
+    assert shown[1].tolist() == list(_WHITE)
+
+    grey = Image.new("LA", (2, 1))
+    grey.putdata([(0, 0), (10, 255)])
+    assert _pixels(_encode(grey))[0, :, 0].tolist() == [255, 10]
+
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([*_RED, 1, 2, 3])
+    palette.putdata([0, 1])
+    for transparency in (0, b"\0\xff"):  # one entry, or one alpha an entry
+      encoded = _encode(palette, transparency=transparency)
+      assert _pixels(encoded).tolist() == [[list(_WHITE), [1, 2, 3]]]
+
+  @pytest.mark.parametrize(
+    ("mode", "colour"), [("RGB", _RED), ("L", 40), ("1", 0)]
+  )
+  def test_one_colour_may_be_the_transparent_one(self, mode, colour):
+    encoded = _encode(Image.new(mode, (2, 2), colour), transparency=colour)
+    assert (_pixels(encoded) == 255).all()
+
+  def test_colours_of_jpeg(self):
+    rgb = Image.new("RGB", (16, 16), _RED)
+    for picture in (rgb, rgb.convert("YCbCr"), rgb.convert("CMYK")):
+      encoded = _encode(picture, "JPEG", quality=95)
+      mode = Image.open(io.BytesIO(encoded)).mode
+      assert mode == ("CMYK" if picture.mode == "CMYK" else "RGB")
+      assert np.abs(_pixels(encoded).astype(int) - _RED).max() <= 4
+      assert _examined(encoded).encoded == encoded
+
+  @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+  def test_16_bits_are_scaled_not_cut_off(self, kind):
+    values = np.asarray([[0, 128, 257, 40_000, 65_535]], np.uint16)
+    encoded = _encode(Image.fromarray(values), kind)
+    # 65535 / 255 = 257: values / 257, rounded.
+    expected = np.round(values / 257).astype(np.uint8)
+    for channel in range(3):
+      assert np.array_equal(_pixels(encoded)[..., channel], expected)
+
+  def test_a_whole_range_of_16_bits_is_rounded(self):
+    values = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
+    shown = _pixels(_encode(Image.fromarray(values)))[..., 0]
+    assert np.array_equal(shown, np.round(values / 257.0))
+
+  def test_32_bits_count_as_16_where_they_fit(self):
+    values = np.asarray([[0, 65_535]], np.int32)
+    shown = _pixels(_encode(Image.fromarray(values), "TIFF"))
+    assert shown[0, :, 0].tolist() == [0, 255]
+
+  @pytest.mark.parametrize(
+    "values",
+    [
+      np.asarray([[0, 70_000]], np.int32),
+      np.asarray([[-1, 5]], np.int32),
+      np.asarray([[0.5, 1.0]], np.float32),
+    ],
+  )
+  def test_values_without_a_known_range_are_bad(self, values):
+    encoded = _encode(Image.fromarray(values), "TIFF")
+    found = pictures.examine(encoded, _NATIVE)
+    assert isinstance(found, pictures.Bad)
+    assert "no known range" in found.reason
+
+  def test_first_frame_of_an_animation(self):
+    frames = [Image.new("RGB", (4, 4), c) for c in (_RED, _WHITE)]
+    for kind in ("GIF", "PNG", "WEBP"):
+      options = {"lossless": True} if kind == "WEBP" else {}
+      encoded = _encode(
+        frames[0], kind, save_all=True, append_images=frames[1:], **options
+      )
+      found = _examined(encoded)
+      assert (_pixels(found.encoded) == _RED).all()
+
+
+# Values of the tag, and what turns the stored pixels as they were seen.
+_SEEN = {
+  1: lambda a: a,
+  2: lambda a: a[:, ::-1],
+  3: lambda a: a[::-1, ::-1],
+  4: lambda a: a[::-1],
+  5: lambda a: a.swapaxes(0, 1),
+  6: lambda a: np.rot90(a, -1),
+  7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+  8: lambda a: np.rot90(a),
+}
+
+
+class TestOrientation:
+  def _stored(self, picture: Image.Image, value: int, kind="PNG") -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return _encode(picture, kind, exif=exif)
+
+  @pytest.mark.parametrize("value", range(1, 9))
+  def test_upright_turns(self, value):
+    pixels = _noise(3, 5, 3)
+    encoded = self._stored(Image.fromarray(pixels), value)
+    found = _examined(encoded, pictures.Rule(upright=True))
+    assert np.array_equal(_pixels(found.encoded), _SEEN[value](pixels))
+    assert (found.encoded == encoded) == (value == 1)
+    # Nothing was scaled.
+    assert not found.resized
+
+  @pytest.mark.parametrize("value", range(1, 9))
+  def test_without_it_the_tag_is_ignored(self, value):
+    encoded = self._stored(Image.fromarray(_noise(3, 5, 3)), value)
+    found = _examined(encoded)
+    assert found.encoded == encoded
+    assert found.size == (3, 5)
+
+  @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16"])
+  def test_pictures_of_all_modes_are_turned(self, mode):
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    if mode == "I;16":
+      picture = Image.fromarray(np.zeros((4, 8), np.uint16))
+    else:
+      picture = Image.new("RGB", (8, 4), _RED).convert(mode)
+    encoded = self._stored(picture, 6, kind)
+    assert _examined(encoded, pictures.Rule(upright=True)).size == (8, 4)
+
+  def test_a_turned_palette_stays_transparent(self):
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([*_RED, 1, 2, 3])
+    palette.putdata([0, 1])
+    palette.info["transparency"] = 0
+    encoded = self._stored(palette, 3)
+    found = _examined(encoded, pictures.Rule(upright=True))
+    assert _pixels(found.encoded).tolist() == [[[1, 2, 3], list(_WHITE)]]
+
+  @pytest.mark.parametrize("value", [0, 9, 65_535])
+  def test_unknown_values_are_ignored(self, value):
+    encoded = self._stored(Image.fromarray(_noise(3, 5, 3)), value)
+    found = _examined(encoded, pictures.Rule(upright=True))
+    assert found.encoded == encoded
+
+  @pytest.mark.parametrize(
+    "exif",
+    [
+      b"Exif\0\0no tags",
+      b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\xff\xff\0\0\x06\0\0\0ju",
+    ],
+  )
+  def test_damaged_tags_do_not_make_the_picture_bad(self, exif):
+    encoded = _encode(Image.new("RGB", (8, 4), _RED), "JPEG", exif=exif)
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      found = _examined(encoded, pictures.Rule(upright=True))
+    assert found.encoded == encoded
+
+
+class TestBad:
+  _PNG = _encode(Image.fromarray(_noise(40, 40, 3)))
+  _JPEG = _encode(Image.fromarray(_noise(40, 40, 3)), "JPEG")
+
+  @pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+      (b"", "the file is empty"),
+      (b"not found\n" * 20, "no picture of a known format"),
+      (_PNG[:10], "no picture of a known format"),
+      (_PNG[: len(_PNG) // 2], "truncated"),
+      (_JPEG[: len(_JPEG) // 2], "truncated"),
+      (_PNG[:3000] + b"\0" * 200 + _PNG[3200:], ""),
+    ],
+    ids=["empty", "text", "begin", "half png", "half jpeg", "hole in png"],
+  )
+  def test_damaged_bytes_have_a_reason(self, encoded, reason):
+    found = pictures.examine(encoded, _NATIVE)
+    assert isinstance(found, pictures.Bad)
+    assert reason in found.reason
+    assert found.reason
+    assert "\n" not in found.reason
+    # It is recorded: no address in memory, which differs at every run.
+    assert " at 0x" not in found.reason
+
+  def test_decompression_bomb(self, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    found = pictures.examine(self._PNG, _NATIVE)
+    assert isinstance(found, pictures.Bad)
+    assert "DecompressionBomb" in found.reason
+
+  def test_a_large_photograph_is_none(self, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      assert _examined(self._PNG).size == (40, 40)
+
+  @pytest.mark.parametrize(
+    "pixels",
+    [
+      np.zeros((4, 4, 3), np.float32),
+      np.zeros((4, 4, 3), np.int64),
+      np.zeros((4, 4, 4), np.uint8),
+      np.zeros((4, 4, 2), np.uint8),
+      np.zeros((4, 4, 1), np.uint8),
+      np.zeros((16,), np.uint8),
+      np.zeros((0, 4, 3), np.uint8),
+      np.zeros((1, 4, 4, 3), np.uint8),
+    ],
+    ids=lambda pixels: f"{pixels.shape} {pixels.dtype}",
+  )
+  def test_pixels_of_another_kind(self, pixels):
+    assert isinstance(pictures.examine(pixels, _NATIVE), pictures.Bad)
+
+  def test_a_file_that_is_not_there(self, tmp_path):
+    where = listing.FileRange(str(tmp_path / "none.png"))
+    found = pictures.examine(where, _NATIVE)
+    assert isinstance(found, pictures.Bad)
+    assert "none.png" in found.reason
+
+
+class TestStored:
+  @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+  def test_own_bytes_are_kept_where_nothing_changed(self, kind):
+    encoded = _encode(Image.fromarray(_noise(8, 8, 3)), kind)
+    for rule in (_NATIVE, pictures.Rule(8), pictures.Rule(8, "crop", True)):
+      assert _examined(encoded, rule).encoded == encoded
+    resized = _examined(encoded, pictures.Rule(4))
+    assert resized.encoded != encoded
+    assert resized.resized
+
+  @pytest.mark.parametrize("kind", ["BMP", "GIF", "PPM", "TIFF", "WEBP"])
+  def test_other_formats_become_png_of_the_same_pixels(self, kind):
+    encoded = _encode(Image.fromarray(_noise(8, 8, 3)), kind)
+    found = _examined(encoded)
+    assert Image.open(io.BytesIO(found.encoded)).format == "PNG"
+    assert np.array_equal(_pixels(found.encoded), _pixels(encoded))
+    assert not found.resized
+
+  def test_a_picture_is_the_same_from_everywhere(self, tmp_path: pathlib.Path):
+    pixels = _noise(8, 6, 3)
+    encoded = _encode(Image.fromarray(pixels))
+    path = tmp_path / "shard"
+    path.write_bytes(b"before" + encoded + b"after")
+    sources = [
+      pixels,
+      np.asfortranarray(pixels),
+      encoded,
+      listing.FileRange(str(path), 6, len(encoded)),
+    ]
+    assert len({_examined(source).digest for source in sources}) == 1
+
+  def test_grey_pixels_are_stored_grey(self):
+    grey = _noise(8, 6)
+    found = _examined(grey)
+    assert Image.open(io.BytesIO(found.encoded)).mode == "L"
+    rgb = np.stack([grey] * 3, -1)
+    assert found.digest == _examined(rgb).digest
+    small = pictures.Rule(4)
+    assert _examined(grey, small).digest == _examined(rgb, small).digest
+
+
+class TestFit:
+  def _stripes(self, height: int, width: int) -> Image.Image:
+    """Three equal parts along the longer edge: red, green, blue."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    along = pixels if height > width else pixels.swapaxes(0, 1)
+    third = len(along) // 3
+    for i in range(3):
+      along[i * third : (i + 1) * third, :, i] = 255
+    return Image.fromarray(pixels)
+
+  @pytest.mark.parametrize(("height", "width"), [(30, 90), (90, 30)])
+  def test_crop_keeps_the_middle_and_squash_all(self, height, width):
+    picture = self._stripes(height, width)
+    cropped = np.asarray(pictures.fit(picture, pictures.Rule(10, "crop")))
+    assert cropped.shape == (10, 10, 3)
+    assert (cropped == (0, 255, 0)).all()
+
+    squashed = np.asarray(pictures.fit(picture, pictures.Rule(30, "squash")))
+    assert squashed.shape == (30, 30, 3)
+    along = squashed if height > width else squashed.swapaxes(0, 1)
+    for i in range(3):
+      middle = along[10 * i + 5]
+      assert (middle == np.eye(3, dtype=np.uint8)[i] * 255).all()
+
+  def test_crop_of_an_odd_rest_is_a_whole_pixel(self):
+    pixels = _noise(4, 7, 3)
+    picture = Image.fromarray(pixels)
+    cropped = np.asarray(pictures.fit(picture, pictures.Rule(4, "crop")))
+    # (7 - 4) // 2 = 1 pixel is left out before the square.
+    assert np.array_equal(cropped, pixels[:, 1:5])
+
+  def test_a_square_is_the_same_for_both(self):
+    picture = Image.fromarray(_noise(20, 20, 3))
+    results = [
+      np.asarray(pictures.fit(picture, pictures.Rule(7, how)))
+      for how in pictures.FITS
+    ]
+    assert np.array_equal(*results)
+
+  def test_reduction_is_antialiased(self):
+    # Black and white columns in turn: their mean, not one of the two.
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:, ::2] = 255
+    small = pictures.fit(Image.fromarray(pixels), pictures.Rule(8))
+    inner = np.asarray(small)[:, 1:-1].astype(int)
+    assert np.abs(inner - 127.5).max() < 12
+    noise = _noise(64, 64, 3)
+    small = pictures.fit(Image.fromarray(noise), pictures.Rule(8))
+    assert abs(np.asarray(small).mean() - noise.mean()) < 2
+
+  def test_the_rule_is_that_of_jax(self):
+    import jax
+
+    pixels = _noise(24, 36, 3)
+    small = np.asarray(pictures.fit(Image.fromarray(pixels), pictures.Rule(9)))
+    expected = jax.image.resize(
+      pixels.astype(np.float32), (9, 9, 3), "linear", antialias=True
+    )
+    # Pillow rounds after each of the two directions.
+    assert np.abs(small - np.asarray(expected)).max() < 1.6
+
+  def test_very_wide_pictures(self):
+    picture = Image.fromarray(_noise(1, 3000, 3))
+    for how in pictures.FITS:
+      found = _examined(_encode(picture), pictures.Rule(5, how))
+      assert found.size == (5, 5)
+      assert found.resized
+
+  def test_without_a_size_nothing_changes(self):
+    for how in pictures.FITS:
+      picture = Image.fromarray(_noise(3, 9, 3))
+      assert pictures.fit(picture, pictures.Rule(None, how)) is picture

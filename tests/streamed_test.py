@@ -1,0 +1,243 @@
+"""Images read from disk when asked for are those of the array."""
+
+import pathlib
+import pickle
+import pickletools
+
+import numpy as np
+import pytest
+import tiny_source
+from PIL import Image
+
+from fsl_jax import data, types
+from fsl_jax.data import records, streamed
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  folder = tmp_path_factory.mktemp("streamed")
+  source = tiny_source.write(folder / "source")
+  # Neither all of one size nor square.
+  wide = tiny_source.write(folder / "wide", {"novel": {"x": 4}}, (8, 5))
+  Image.new("RGB", (3, 9), (1, 2, 3)).save(wide / "novel/x/tall.png")
+  with pytest.MonkeyPatch.context() as patch:
+    tiny_source.register(patch)
+    tiny_source.prepare(source, folder / "data")
+    data.prepare("tiny/wide", source=wide, data_dir=folder / "data")
+  return folder / "data"
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+  tiny_source.register(monkeypatch)
+
+
+def _both(
+  data_dir: pathlib.Path,
+  split: str,
+  size_px: int | None = None,
+  name: str = "tiny",
+) -> tuple[types.ClassIndexed, types.ClassIndexed]:
+  """The same split as an array and on disk."""
+  resident, on_disk = (
+    data.load(
+      name,
+      split,
+      data_dir=data_dir,
+      image_size_px=size_px,
+      in_memory=in_memory,
+    )
+    for in_memory in (True, False)
+  )
+  assert isinstance(resident.images, np.ndarray)
+  assert isinstance(on_disk.images, streamed.StreamedImages)
+  return resident, on_disk
+
+
+class TestSame:
+  @pytest.mark.parametrize("split", data.SPLITS)
+  @pytest.mark.parametrize("size_px", [None, 3, 11])
+  def test_every_split_and_size(self, data_dir, split, size_px):
+    resident, on_disk = _both(data_dir, split, size_px)
+    assert np.array_equal(resident.images, on_disk.images[:])
+    assert resident.images.shape == on_disk.images.shape
+    assert resident.images.dtype == on_disk.images.dtype
+    assert resident.images.ndim == on_disk.images.ndim
+    assert len(resident.images) == len(on_disk.images)
+    assert np.array_equal(resident.class_ids, on_disk.class_ids)
+    assert list(resident.image_ids) == list(on_disk.image_ids)
+    for field in ("class_names", "name", "split", "fingerprint"):
+      assert getattr(resident, field) == getattr(on_disk, field)
+
+  def test_pictures_of_different_sizes(self, data_dir):
+    resident, on_disk = _both(data_dir, "novel", 6, "tiny/wide")
+    assert resident.images.shape == (5, 6, 6, 3)
+    assert np.array_equal(resident.images, on_disk.images[:])
+    with pytest.raises(types.InputError, match="different sizes; give image_s"):
+      data.load("tiny/wide", "novel", data_dir=data_dir)
+
+  @pytest.mark.parametrize(
+    "rows",
+    [
+      0,
+      -1,
+      14,
+      -15,
+      np.int32(3),
+      np.uint8(3),
+      slice(None),
+      slice(3, 12, 2),
+      slice(None, None, -1),
+      slice(20, 30),
+      [5],
+      [],
+      [2, 14, 2, -1, 8, 9],
+      np.asarray([0, 9, 14], np.int32),
+      np.asarray([200, 8], np.uint8) % 15,
+      np.asarray([[1, 12], [-3, 0], [9, 9]]),
+      np.zeros((0, 4), int),
+      np.arange(15) % 4 == 1,
+      np.zeros(15, bool),
+    ],
+    ids=repr,
+  )
+  def test_every_kind_of_index(self, data_dir, rows):
+    # Of two splits, so that rows lie on both sides of the border.
+    resident, on_disk = _both(data_dir, "base+val")
+    expected = resident.images[rows]
+    found = on_disk.images[rows]
+    assert type(found) is np.ndarray
+    assert (found.shape, found.dtype) == (expected.shape, np.uint8)
+    assert np.array_equal(found, expected)
+
+  @pytest.mark.parametrize(
+    "rows",
+    [
+      15,
+      -16,
+      [0, 15],
+      [-16],
+      1.0,
+      [0.5],
+      "0",
+      None,
+      ...,
+      True,
+      np.ones(14, bool),
+      (slice(None), 0),
+    ],
+    ids=repr,
+  )
+  def test_wrong_indices(self, data_dir, rows):
+    _, on_disk = _both(data_dir, "base+val")
+    with pytest.raises(IndexError):
+      on_disk.images[rows]
+
+  def test_iteration_ends(self, data_dir):
+    resident, on_disk = _both(data_dir, "val")
+    images = list(on_disk.images)
+    assert np.array_equal(np.stack(images), resident.images)
+
+  def test_ids(self, data_dir):
+    resident, on_disk = _both(data_dir, "base+val")
+    ids = on_disk.image_ids
+    assert len(ids) == 15
+    assert ids[-1] == ids[14]
+    assert ids[8].startswith("base/cat/")
+    assert ids[9].startswith("val/dog/")
+    assert ids[7:11] == tuple(ids)[7:11] == resident.image_ids[7:11]
+    for row in (15, -16):
+      with pytest.raises(IndexError):
+        ids[row]
+
+
+class TestLaziness:
+  def test_it_pickles_as_the_names_of_its_files(self, data_dir):
+    _, on_disk = _both(data_dir, "base+val")
+    images = on_disk.images
+    images[[0, 10]]  # what is opened does not travel
+    content = pickle.dumps(images)
+    assert len(content) < 1000 + 2 * len(str(data_dir))
+    longest = max(
+      len(argument)
+      for _, argument, _ in pickletools.genops(content)
+      if isinstance(argument, bytes | bytearray)
+    )
+    assert longest <= 3 * 8  # the starts of the splits
+    again = pickle.loads(content)
+    assert np.array_equal(again[:], images[:])
+
+  def test_nothing_is_decoded_before_it_is_asked_for(
+    self, data_dir, monkeypatch
+  ):
+    read = []
+    real = records.Records.read
+
+    def count(self, positions):
+      read.extend(positions)
+      return real(self, positions)
+
+    monkeypatch.setattr(records.Records, "read", count)
+    _, on_disk = _both(data_dir, "base+val")
+    assert on_disk.images.shape == (15, 6, 6, 3)
+    assert not read
+    on_disk.images[[3, 12]]
+    assert len(read) == 2
+
+
+class TestBatches:
+  @pytest.mark.parametrize("workers", [0, 2])
+  def test_they_come_in_order_with_their_labels(self, data_dir, workers):
+    resident, on_disk = _both(data_dir, "base+val")
+    rows = np.random.default_rng(0).integers(0, 15, (12, 4)).astype(np.int32)
+    found = list(streamed.batches(on_disk, rows, workers=workers))
+    assert len(found) == 12
+    for (images, labels), chosen in zip(found, rows, strict=True):
+      assert np.array_equal(images, resident.images[chosen])
+      assert np.array_equal(labels, resident.class_ids[chosen])
+      assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
+
+  def test_the_rest_of_an_epoch_is_the_rest(self, data_dir):
+    _, on_disk = _both(data_dir, "base+val")
+    rows = np.arange(15).reshape(5, 3)
+    whole = list(streamed.batches(on_disk, rows, workers=0))
+    rest = list(streamed.batches(on_disk, rows[2:], workers=0))
+    for one, other in zip(whole[2:], rest, strict=True):
+      assert all(map(np.array_equal, one, other))
+    assert list(streamed.batches(on_disk, rows[5:], workers=0)) == []
+
+  def test_an_array_needs_no_process(self, data_dir, monkeypatch):
+    resident, _ = _both(data_dir, "base+val")
+    asked = []
+
+    def ordered(function, items, *, workers):
+      asked.append(workers)
+      return ((item, function(item)) for item in items)
+
+    monkeypatch.setattr(streamed.parallel, "ordered", ordered)
+    rows = np.asarray([[0, 14], [3, 3]])
+    for workers in (None, 2):
+      found = list(streamed.batches(resident, rows, workers=workers))
+      assert np.array_equal(found[0][0], resident.images[rows[0]])
+    assert asked == [0, 0]
+
+
+def test_an_empty_val_adds_nothing(tmp_path):
+  source = tiny_source.write(
+    tmp_path / "source", {"base": {"a": 3}, "novel": {"b": 2}}
+  )
+  tiny_source.prepare(source, tmp_path / "data")
+  for one, name in zip(
+    _both(tmp_path / "data", "base+val"), ("base+val",) * 2, strict=True
+  ):
+    assert one.split == name
+    assert one.class_names == ("a",)
+    assert one.class_ids.tolist() == [0, 0, 0]
+    base = data.load("tiny", "base", data_dir=tmp_path / "data")
+    assert np.array_equal(one.images[:], base.images)
+    assert list(one.image_ids) == list(base.image_ids)
+  for in_memory in (True, False):
+    with pytest.raises(
+      types.InputError, match=r"split 'val' .* is empty; it has base, novel$"
+    ):
+      data.load("tiny", "val", data_dir=tmp_path / "data", in_memory=in_memory)

@@ -1,0 +1,326 @@
+"""Tiered-ImageNet in every form that people have, at toy size."""
+
+import io
+import json
+import os
+import pathlib
+import pickle
+import shutil
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fsl_jax import types
+from fsl_jax.data import listing
+from fsl_jax.data.builders import tiered_arrays, tiered_imagenet
+from fsl_jax.data.containers import archives
+
+_CLASSES = tiered_imagenet.classes()
+_BY_SPLIT = tiered_arrays.by_split(_CLASSES)
+_ALL = [entry.wnid for entry in _CLASSES]
+_NAMES = {"base": "train", "val": "val", "novel": "test"}
+
+
+def _num_images(wnid: str) -> int:
+  """Classes differ in size."""
+  return 1 + _ALL.index(wnid) % 2
+
+
+def _pixels(wnid: str, number: int) -> np.ndarray:
+  """[4, 4, 3] uint8 that no other image has; red is above blue."""
+  index = _ALL.index(wnid)
+  image = np.zeros((4, 4, 3), np.uint8)
+  image[0, 0] = [200 + number, index // 256, index % 256]
+  return image
+
+
+def _png(pixels: np.ndarray) -> np.ndarray:
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, "PNG")
+  return np.frombuffer(file.getvalue(), np.uint8)
+
+
+def _split(split: str) -> tuple[list[np.ndarray], dict]:
+  """Images and labels, in the order and with the names of the authors."""
+  entries = [entry for entry in _CLASSES if entry.split == split]
+  order = np.random.default_rng(0).permutation(len(entries))
+  images, labels = [], []
+  for label, index in enumerate(order):
+    wnid = entries[index].wnid
+    for number in range(_num_images(wnid)):
+      images.append(_pixels(wnid, number))
+      labels.append(label)
+  return images, {
+    "label_specific": np.array(labels, np.int32),
+    "label_general": np.zeros(len(labels), np.int32),
+    "label_specific_str": [entries[index].words for index in order],
+    "label_general_str": ["things"],
+  }
+
+
+def _dump(path: pathlib.Path, content: object) -> None:
+  path.write_bytes(pickle.dumps(content, 2))
+
+
+def _pngs(root: pathlib.Path, *, ndim: int = 1, keys: type = str) -> None:
+  root.mkdir()
+  for split, stem in _NAMES.items():
+    images, labels = _split(split)
+    encoded = [_png(image) for image in images]
+    if ndim == 2:
+      encoded = [data[:, None] for data in encoded]
+    if keys is bytes:
+      labels = {key.encode(): value for key, value in labels.items()}
+    _dump(root / f"{stem}_images_png.pkl", encoded)
+    _dump(root / f"{stem}_labels.pkl", labels)
+
+
+def _npz(root: pathlib.Path, save: Callable[..., None] = np.savez) -> None:
+  root.mkdir()
+  for split, stem in _NAMES.items():
+    images, labels = _split(split)
+    # As OpenCV orders the channels.
+    save(root / f"{stem}_images.npz", images=np.stack(images)[..., ::-1])
+    _dump(root / f"{stem}_labels.pkl", labels)
+
+
+def _folders(root: pathlib.Path) -> None:
+  for split, names in _BY_SPLIT.items():
+    for wnid in names:
+      folder = root / _NAMES[split] / wnid
+      folder.mkdir(parents=True)
+      for number in range(_num_images(wnid)):
+        data = _png(_pixels(wnid, number)).tobytes()
+        (folder / f"{wnid}_{number}.png").write_bytes(data)
+
+
+def _imagenet(root: pathlib.Path) -> None:
+  """All classes below train; a few images of each below val."""
+  _folders(root / "train")
+  for wnid in _ALL[1::2]:  # those with two images
+    folder = root / "val" / wnid
+    folder.mkdir(parents=True)
+    (folder / "ILSVRC2012_val_0.png").write_bytes(b"x")
+  (root / "train" / "n00000001").mkdir()
+
+
+_FORMS = {
+  "PNG pickles": _pngs,
+  "PNG pickles of columns": lambda root: _pngs(root, ndim=2),
+  "PNG pickles, keys in bytes": lambda root: _pngs(root, keys=bytes),
+  "npz": _npz,
+  "npz, compressed": lambda root: _npz(root, np.savez_compressed),
+  "class folders": _folders,
+  "ImageNet": _imagenet,
+}
+
+
+def _find(source: pathlib.Path, tmp_path: pathlib.Path) -> listing.Listing:
+  scratch = tmp_path / "scratch"
+  scratch.mkdir(exist_ok=True)
+  builder = tiered_imagenet.TieredImagenet(data_dir=tmp_path / "data")
+  builder.source, builder.scratch = source, scratch
+  return builder.find()
+
+
+def _message(source: pathlib.Path, tmp_path: pathlib.Path) -> str:
+  with pytest.raises(types.InputError) as caught:
+    _read_all(source, tmp_path)
+  return str(caught.value)
+
+
+def _read_all(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+  found = _find(source, tmp_path)
+  for split in _NAMES:
+    list(found.entries(split))
+
+
+def _check(found: listing.Listing) -> None:
+  """Every image is there, once, as its own class, whatever the form."""
+  assert found.class_names == _BY_SPLIT
+  groups = {entry.wnid: entry.group for entry in _CLASSES}
+  for split, names in _BY_SPLIT.items():
+    assert found.num_images[split] == {n: _num_images(n) for n in names}
+    expected = {(n, i) for n in names for i in range(_num_images(n))}
+    ids = set()
+    for entry in found.entries(split):
+      pixels = entry.picture
+      if isinstance(pixels, listing.FileRange | listing.ZipMember):
+        pixels = archives.read(pixels)
+      if isinstance(pixels, bytes):
+        pixels = np.asarray(Image.open(io.BytesIO(pixels)))
+      red, green, blue = pixels[0, 0].tolist()
+      assert _ALL[green * 256 + blue] == entry.class_name
+      assert entry.group == groups[entry.class_name]
+      expected.remove((entry.class_name, red - 200))
+      ids.add(entry.id)
+    assert not expected
+    assert len(ids) == sum(found.num_images[split].values())
+
+
+@pytest.fixture(scope="module", params=_FORMS)
+def source(request, tmp_path_factory) -> pathlib.Path:
+  root = tmp_path_factory.mktemp("source") / "tiered-imagenet"
+  _FORMS[request.param](root)
+  return root
+
+
+class TestForms:
+  def test_folder_and_parent(self, source, tmp_path) -> None:
+    _check(_find(source, tmp_path))
+    _check(_find(source.parent, tmp_path))
+
+  @pytest.mark.parametrize("kind", ["tar", "zip"])
+  def test_archive(self, source, kind, tmp_path) -> None:
+    place = tmp_path / "downloads"
+    path = shutil.make_archive(
+      str(place / "tiered-imagenet"), kind, source.parent, source.name
+    )
+    _check(_find(pathlib.Path(path), tmp_path))
+    _check(_find(place, tmp_path))
+
+  def test_a_file_of_it(self, tmp_path) -> None:
+    _pngs(tmp_path / "tiered")
+    _check(_find(tmp_path / "tiered" / "val_labels.pkl", tmp_path))
+
+  def test_npz_beside_the_pickles_it_was_made_of(self, tmp_path) -> None:
+    _pngs(tmp_path / "tiered")
+    path = tmp_path / "tiered" / "val_images.npz"
+    np.savez(path, images=np.zeros((1, 4, 4, 3), np.uint8))
+    found = _find(tmp_path / "tiered", tmp_path)
+    assert "PNG" in found.form
+    _check(found)
+
+  def test_npz_is_read_one_by_one(self, tmp_path) -> None:
+    root = tmp_path / "tiered"
+    _npz(root)
+    num_images = len(_split("val")[0])
+    images = np.zeros((num_images, 256, 256, 3), np.uint8)
+    np.savez(root / "val_images.npz", images=images)
+    found = _find(root, tmp_path)
+    tracemalloc.start()
+    num_read = sum(1 for _ in found.entries("val"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert num_read == num_images
+    assert peak < images.nbytes / 8
+
+
+class TestList:
+  def test_sizes(self) -> None:
+    sizes = {split: len(names) for split, names in _BY_SPLIT.items()}
+    assert sizes == tiered_imagenet.TieredImagenet.NUM_CLASSES
+    assert len(set(_ALL)) == 608
+    assert len({entry.words for entry in _CLASSES}) == 608
+
+  def test_splits_share_no_super_class(self) -> None:
+    groups = {
+      split: {entry.group for entry in _CLASSES if entry.split == split}
+      for split in _NAMES
+    }
+    assert [len(groups[split]) for split in _NAMES] == [20, 6, 8]
+    assert len(set.union(*groups.values())) == 34
+
+  def test_published(self) -> None:
+    shared = os.environ.get("FSL_JAX_SHARED_DATA")
+    if not shared:
+      pytest.skip("FSL_JAX_SHARED_DATA is not set")
+    path = pathlib.Path(shared) / "splits" / "tiered_imagenet.json"
+    theirs = json.loads(path.read_text())
+    for split, name in _NAMES.items():
+      assert theirs[name] == [
+        [entry.wnid, entry.group] for entry in _CLASSES if entry.split == split
+      ]
+
+
+class TestMessages:
+  def test_nothing(self, tmp_path) -> None:
+    assert "nothing of Tiered-ImageNet" in _message(tmp_path, tmp_path)
+
+  def test_missing_split(self, tmp_path) -> None:
+    root = tmp_path / "tiered"
+    _pngs(root)
+    (root / "val_images_png.pkl").unlink()
+    assert "only classes of base and novel" in _message(root, tmp_path)
+
+  def test_missing_labels_of_all(self, tmp_path) -> None:
+    root = tmp_path / "tiered"
+    _npz(root)
+    for stem in ("val", "test"):
+      (root / f"{stem}_labels.pkl").unlink()
+    message = _message(root, tmp_path)
+    assert "val_labels.pkl" in message
+    assert "test_labels.pkl" in message
+
+  def test_labels_only(self, tmp_path) -> None:
+    root = tmp_path / "tiered"
+    _npz(root)
+    for path in root.glob("*.npz"):
+      path.unlink()
+    assert "no images" in _message(root, tmp_path)
+
+  def test_missing_classes(self, tmp_path) -> None:
+    root = tmp_path / "tiered"
+    _folders(root)
+    shutil.rmtree(root / "val" / _BY_SPLIT["val"][5])
+    message = _message(root, tmp_path)
+    assert _BY_SPLIT["val"][5] in message
+    assert "607 of the 608" in message
+
+  def test_empty_class(self, tmp_path) -> None:
+    root = tmp_path / "tiered"
+    _folders(root)
+    for path in (root / "val" / _BY_SPLIT["val"][5]).iterdir():
+      path.unlink()
+    found = _find(root, tmp_path)
+    with pytest.raises(types.InputError, match=_BY_SPLIT["val"][5]):
+      listing.check_counts(
+        found,
+        source="x",
+        num_classes=tiered_imagenet.TieredImagenet.NUM_CLASSES,
+      )
+
+  @pytest.mark.parametrize(
+    ("change", "said"),
+    [
+      ({"label_specific": np.arange(3)}, "3 labels"),
+      ({"label_specific": np.array([0, 97])}, "0 to 97"),
+      ({"label_specific": ["a"]}, "whole numbers"),
+      ({"label_specific_str": ["tench", "dog"]}, "'dog'"),
+      ({"label_specific_str": os.system}, "system"),
+    ],
+  )
+  def test_malformed_labels(self, change, said, tmp_path) -> None:
+    root = tmp_path / "tiered"
+    _pngs(root)
+    path = root / "val_labels.pkl"
+    _dump(path, pickle.loads(path.read_bytes()) | change)
+    message = _message(root, tmp_path)
+    assert said in message
+    assert path.name in message
+
+  @pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+      ({"images": np.zeros((146, 4, 4, 3))}, "float64"),
+      ({"images": np.zeros((146, 3, 4, 4), np.uint8)}, "[146, 3, 4, 4]"),
+      ({"pictures": np.zeros(3)}, "no array called images"),
+      ({"images": np.array([None])}, "object"),
+    ],
+  )
+  def test_malformed_npz(self, arrays, said, tmp_path) -> None:
+    root = tmp_path / "tiered"
+    _npz(root)
+    np.savez(root / "val_images.npz", **arrays)
+    assert said in _message(root, tmp_path)
+
+  @pytest.mark.parametrize("make", [_pngs, _npz])
+  def test_damage(self, make, tmp_path) -> None:
+    root = tmp_path / "tiered"
+    make(root)
+    path = next(root.glob("val_images*"))
+    path.write_bytes(path.read_bytes()[:-500])
+    assert "cut short" in _message(root, tmp_path)
