@@ -68,9 +68,10 @@ class SplitWriter:
       path = self._files.sharded_filepath(
         shard_index=len(self._lengths), num_shards=None
       )
-      # One record a group: reading one does not decompress its neighbours.
+      # One record a group: reading one does not read its neighbours. What is
+      # encoded already would only take time to compress.
       self._open = array_record_module.ArrayRecordWriter(
-        os.fspath(path), "group_size:1"
+        os.fspath(path), "group_size:1,uncompressed"
       )
       self._lengths.append(0)
     self._open.write(record)
