@@ -221,6 +221,8 @@ def prepare(
     OSError: if the folder cannot be written.
   """
   builder_class = _builder_class(name)
+  if source is not None and not builder_class.TAKES_SOURCE:
+    raise types.InputError(f"{name} is made without a source, got {source}")
   for option in options or {}:
     if option not in builder_class.OPTIONS:
       raise types.unknown_name(f"option of {name}", option, option_names(name))

@@ -47,6 +47,8 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
   USUAL_SIZE_PX: ClassVar[int | None] = None
   # Names of the choices that users have.
   OPTIONS: ClassVar[tuple[str, ...]] = ()
+  # Whether users bring files; icons are drawn.
+  TAKES_SOURCE: ClassVar[bool] = True
   # Whether there may be several, told apart by a name of the user's.
   HAS_VARIANTS: ClassVar[bool] = False
   # Where people get it and in which forms, for the message without a source.

@@ -28,6 +28,7 @@ Drawings of icons by ten designers, 64x64 grey, white on black. A class is a
 name under which at least four of the designers drew something, such as
 "umbrella"; splits share no class. The group of an image is its designer.
 """
+  TAKES_SOURCE = False
   USUAL_SIZE_PX = 32
   # Another Pillow may draw a few edges otherwise: same classes, other
   # fingerprint.
