@@ -1,9 +1,7 @@
 """From the bytes of any picture to square uint8 RGB, by one written rule."""
 
-import contextlib
 import io
 import warnings
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -91,8 +89,8 @@ def decode(encoded: bytes) -> Image.Image:
   Raises:
     Exception: whatever Pillow raises for bytes that are no whole picture.
   """
-  with _without_warnings():
-    return _to_rgb(_open(encoded))
+  # Filters of warnings are left alone here: threads decode, and share them.
+  return _to_rgb(_open(encoded))
 
 
 def fit(picture: Image.Image, rule: Rule) -> Image.Image:
@@ -117,8 +115,7 @@ def examine(source: listing.Picture, rule: Rule) -> Examined | Bad:
     if isinstance(source, np.ndarray):
       return _examine_pixels(source, rule)
     encoded = source if isinstance(source, bytes) else tree.read(source)
-    with _without_warnings():
-      return _examine_encoded(encoded, rule)
+    return _examine_encoded(encoded, rule)
   except UnidentifiedImageError:
     return Bad("no picture of a known format")
   # Damaged pictures make the decoders raise almost anything.
@@ -143,10 +140,14 @@ def _examine_pixels(pixels: np.ndarray, rule: Rule) -> Examined | Bad:
 def _examine_encoded(encoded: bytes, rule: Rule) -> Examined | Bad:
   if not encoded:
     return Bad("the file is empty")
-  opened = _open(encoded)
-  kept = opened.format in _KEPT_FORMATS
+  with warnings.catch_warnings(record=True) as complaints:
+    warnings.simplefilter("always")
+    opened = _open(encoded)
+  # What Pillow complains of, such as a damaged EXIF tag, is stored without it.
+  kept = opened.format in _KEPT_FORMATS and not complaints
   if rule.upright:
-    turn = _TURNS.get(opened.getexif().get(_ORIENTATION, 1))
+    with warnings.catch_warnings(action="ignore"):
+      turn = _TURNS.get(opened.getexif().get(_ORIENTATION, 1))
     if turn is not None:
       kept, opened = False, opened.transpose(turn)
   original = _to_rgb(opened)
@@ -168,16 +169,6 @@ def _png(picture: Image.Image) -> bytes:
   buffer = io.BytesIO()
   picture.save(buffer, "PNG", compress_level=1)
   return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-  with warnings.catch_warnings():
-    # A large photograph is none of a decompression bomb; twice the limit is.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    # Damaged EXIF data beside pixels that are whole.
-    warnings.simplefilter("ignore", UserWarning)
-    yield
 
 
 def _open(encoded: bytes) -> Image.Image:
