@@ -29,6 +29,12 @@ _IMAGE_SIZE = flags.DEFINE_integer(
   None,
   "Size to which the images are resized. Default: the data set's usual one.",
 )
+_IN_MEMORY = flags.DEFINE_bool(
+  "in_memory",
+  None,
+  "Hold all images on the device (--in_memory) or decode them as training goes "
+  "on (--noin_memory). Default: by the size of the data set.",
+)
 _BACKBONE = flags.DEFINE_string(
   "backbone", "conv64", f"Network: {', '.join(backbones.names())}."
 )
@@ -50,6 +56,7 @@ def main(argv: list[str]) -> None:
     _SPLIT.value,
     data_dir=_DATA_DIR.value,
     image_size_px=_IMAGE_SIZE.value or data.usual_size_px(_DATASET.value),
+    in_memory=_IN_MEMORY.value,
   )
   backbone = backbones.create(
     _BACKBONE.value,

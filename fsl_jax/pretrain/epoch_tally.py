@@ -20,8 +20,13 @@ class Sums(NamedTuple):
 NOTHING = Sums(0, 0.0, 0.0, 0.0)
 
 
+# Calls that the device may be behind. Each holds a batch of images; with no
+# limit a fast decoder would fill the device's memory.
+_MAX_QUEUED = 8
+
+
 class Tally:
-  """Adds up what steps report, without waiting for the device."""
+  """Adds up what steps report, without waiting for those just handed over."""
 
   def __init__(self, sums: Sums = NOTHING):
     self._sums = sums
@@ -30,6 +35,8 @@ class Tally:
 
   def add(self, infos: recipe.TrainInfo) -> None:
     """Takes the infos of some steps, [steps] each, on the device."""
+    if len(self._pending) >= _MAX_QUEUED:
+      jax.block_until_ready(self._pending[-_MAX_QUEUED])
     self._pending.append(infos)
     self.num_steps += infos.loss.shape[0]
 

@@ -77,7 +77,12 @@ def run(
       progress_log.TensorBoard(folder.path / "tensorboard", done.epoch)
     ) as board,
     contextlib.closing(
-      progress_log.Bar(config.num_epochs, done.epoch, progress)
+      progress_log.Bar(
+        config.num_epochs,
+        recipe.steps_per_epoch,
+        done.epoch + done.tally.num_steps / recipe.steps_per_epoch,
+        progress,
+      )
     ) as bar,
   ):
     for epoch in range(done.epoch, config.num_epochs):
@@ -93,6 +98,7 @@ def run(
       for span in feed.spans(rows[first:]):
         state, infos = step(state, span.images, span.labels, span.rows)
         tally.add(infos)
+        bar.advance(len(span.rows))
         rest = tally.num_steps < len(rows)
         if rest and time.perf_counter() - saved >= checkpoint_every_s:
           _refuse_divergence(tally, epoch, config)
@@ -118,7 +124,7 @@ def run(
       done = _Done(epoch + 1, done.best, epoch_tally.NOTHING)
       _save_last(folder, state, done)
       board.write(record)
-      bar.update(record)
+      bar.show(record)
   path = folder.path / BEST
   variables, meta = checkpoint.restore(path)
   records = folder.read(LOG)

@@ -5,27 +5,39 @@ from typing import Any
 
 
 class Bar:
-  """Epochs done, with loss, accuracy, images/s and the time left."""
+  """Epochs done, with loss, accuracy, images/s and the time left.
 
-  def __init__(self, total: int, done: int, enabled: bool):
+  Within an epoch it moves by the steps that were handed to the device.
+  """
+
+  def __init__(
+    self, num_epochs: int, steps_per_epoch: int, done: float, enabled: bool
+  ):
     import tqdm
 
+    self._steps_per_epoch = steps_per_epoch
     self._bar = tqdm.tqdm(
-      total=total,
+      total=num_epochs,
       initial=done,
       desc="pre-training",
       unit="epoch",
       disable=not enabled,
       smoothing=0.1,
+      bar_format="{l_bar}{bar}| {n:.4g}/{total} "
+      "[{elapsed}<{remaining}{postfix}]",
     )
 
-  def update(self, record: dict[str, Any]) -> None:
+  def advance(self, num_steps: int) -> None:
+    """Moves by some steps."""
+    self._bar.update(num_steps / self._steps_per_epoch)
+
+  def show(self, record: dict[str, Any]) -> None:
+    """Shows what the log says of an epoch."""
     values = {"loss": f"{record['loss']:.3f}"}
     if record["train_accuracy"] is not None:
       values["train acc"] = f"{record['train_accuracy']:.1%}"
     values["images/s"] = f"{record['images_per_s']:.0f}"
-    self._bar.set_postfix(values, refresh=False)
-    self._bar.update()
+    self._bar.set_postfix(values)
 
   def close(self) -> None:
     self._bar.close()
