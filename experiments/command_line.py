@@ -34,13 +34,17 @@ def run(main: Callable[[list[str]], None]) -> None:
     except types.InputError as error:
       print(f"error: {error}", file=sys.stderr)
       return 1
+    except BrokenPipeError:
+      # Whoever reads the output, such as head, has had enough of it.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return 0
     except OSError as error:
       where = f": {error.filename}" if error.filename else ""
       print(f"error: {error.strerror or error}{where}", file=sys.stderr)
       return 1
     except KeyboardInterrupt:
       print(
-        "\ninterrupted; the same command continues where it was",
+        "\ninterrupted; give the same command again to go on",
         file=sys.stderr,
       )
       return 130

@@ -37,7 +37,7 @@ def test_from_the_source_to_the_account(source, data_dir):
   start = f"--source={source}"
   refused = _run(name, where, start)
   assert refused.returncode == 1
-  assert refused.stderr.count("\n") == 1
+  assert refused.stderr.count("\n") == 2
   assert "error: 1 of 22 pictures in" in refused.stderr
   assert "val/eel/0.png: the file is empty" in refused.stderr
 
@@ -51,7 +51,7 @@ def test_from_the_source_to_the_account(source, data_dir):
     found.fingerprint,
     str(found.folder),
     "left out 1: val/eel/0.png: the file is empty",
-    "repeated 1 pictures are in two classes, 1 of them in two splits",
+    "repeated pictures that are in two classes: 1, in two splits: 1",
     "12 x 12; centre square, resized to 12 px, antialiased bilinear; 21",
     "base 3 9 1 to 5",
   ):

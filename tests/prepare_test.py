@@ -74,9 +74,7 @@ class TestWritten:
   def test_records_tell_what_they_are(self, source, data_dir):
     found = tiny_source.prepare(source, data_dir)
     for split in tiny_source.COUNTS:
-      some = records.of(found.folder, split, found.fingerprints[split]).read(
-        range(found.num_images[split])
-      )
+      some = records.of(found, split).read(range(found.num_images[split]))
       for record in some:
         name = found.class_names[split][record.label]
         picture_id = record.id
@@ -108,13 +106,7 @@ class TestWritten:
       for seed in (1, 2)
     ]
     ids = [
-      [
-        r.id
-        for r in records.of(one.folder, "base", one.fingerprints["base"]).read(
-          range(9)
-        )
-      ]
-      for one in found
+      [r.id for r in records.of(one, "base").read(range(9))] for one in found
     ]
     assert ids[0] != ids[1], "the records lie in the order of the listing"
     assert found[0].fingerprints == found[1].fingerprints
@@ -251,15 +243,46 @@ class TestAgain:
     again = tiny_source.prepare(source, data_dir, overwrite=True)
     assert again.fingerprint == first.fingerprint
 
-  def test_the_faster_of_two_processes_wins(self, source, data_dir, tmp_path):
-    def progress(items, total: int) -> Iterator[object]:
-      yield from items
-      other = tiny_source.write(tmp_path / "other", {"novel": {"x": 1}})
-      tiny_source.prepare(other, data_dir)
+  def test_two_processes_at_once(self, source, data_dir, tmp_path):
+    def meanwhile(other):
+      def progress(items, total: int) -> Iterator[object]:
+        yield from items
+        tiny_source.prepare(other, data_dir)
 
-    found = tiny_source.prepare(source, data_dir, progress=progress)
-    assert found.num_images == {"base": 0, "val": 0, "novel": 1}
+      return progress
+
+    same = tmp_path / "same"
+    shutil.copytree(source, same)
+    found = tiny_source.prepare(source, data_dir, progress=meanwhile(same))
+    assert found.source == str(same)
     assert list(found.folder.parent.iterdir()) == [found.folder]
+
+    shutil.rmtree(found.folder)
+    other = tiny_source.write(tmp_path / "other", {"novel": {"x": 1}})
+    with pytest.raises(types.InputError, match="meanwhile, from other data"):
+      tiny_source.prepare(source, data_dir, progress=meanwhile(other))
+
+  def test_another_source_is_refused(self, source, data_dir, tmp_path):
+    found = tiny_source.prepare(source, data_dir)
+    # Nothing is read again, so the source may be gone.
+    moved = source.rename(tmp_path / "moved")
+    assert tiny_source.prepare(source, data_dir) == found
+    with pytest.raises(
+      types.InputError, match=f"source {source}, now {moved}; --overwrite"
+    ):
+      tiny_source.prepare(moved, data_dir)
+
+  def test_other_options_are_refused(self, source, data_dir):
+    options = {"size_px": 5}
+    found = tiny_source.prepare(source, data_dir, options=options)
+    assert tiny_source.prepare(source, data_dir, options=options) == found
+    assert tiny_source.prepare(source, data_dir) == found
+    with pytest.raises(
+      types.InputError, match=r"size_px 5, now 6; fit by default, now crop"
+    ):
+      tiny_source.prepare(
+        source, data_dir, options={"size_px": 6, "fit": "crop"}
+      )
 
 
 def test_memory_does_not_grow_with_the_pictures(tmp_path, data_dir):

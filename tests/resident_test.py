@@ -1,5 +1,6 @@
 """The array of decoded images: shared, checked, and made again."""
 
+import errno
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import tiny_source
 from PIL import Image
 
 from fsl_jax import data, types
-from fsl_jax.data import index, prepared, resident
+from fsl_jax.data import index, prepared, records, resident
 
 _ROOT = pathlib.Path(__file__).parent.parent
 
@@ -313,23 +314,24 @@ class TestDamagedRecords:
     self._refused(found, "fingerprint of split base is")
 
   @pytest.mark.parametrize(
-    ("spoil", "message"),
+    "spoil",
     [
-      # Two images of a class change places.
-      (lambda rows: rows[[1, 0, *range(2, 9)]], "in the order of the pixels"),
-      # Two images of two classes do.
-      (lambda rows: rows[[8, *range(1, 8), 0]], "is of other records"),
-      # One image twice, of the same class.
-      (lambda rows: rows[[0, 0, *range(2, 9)]], "every record once"),
-      (lambda rows: rows + 1, "every record once"),
-      (lambda rows: rows[:-1], "has shape"),
+      lambda rows: rows[[1, 0, *range(2, 9)]],  # two images of a class
+      lambda rows: rows[[8, *range(1, 8), 0]],  # of two classes
+      lambda rows: rows[[0, 0, *range(2, 9)]],  # one twice
+      lambda rows: rows + 1,
+      lambda rows: rows[:-1],
     ],
   )
-  def test_index(self, found, spoil, message):
+  @pytest.mark.parametrize("in_memory", [True, False])
+  def test_index(self, found, spoil, in_memory):
     path = found.folder / "base.positions.npy"
     rows = np.load(path)
     np.save(path, spoil(rows))
-    self._refused(found, message)
+    self._refused(found, "index of base is not as it was when made")
+    data_dir = found.folder.parents[1]
+    with pytest.raises(types.InputError, match="index of base"):
+      data.load("tiny", "base", data_dir=data_dir, in_memory=in_memory)
 
   def test_fingerprint_of_the_whole(self, found):
     path = found.folder / "metadata.json"
@@ -348,11 +350,44 @@ class TestDamagedRecords:
 def test_index_of_equal_digests_is_whole(tmp_path):
   labels = np.asarray([1, 0, 1, 0, 1], np.int32)
   digests = np.asarray([5, 9, 5, 2**63 + 1, 4], np.uint64)
-  index.write(tmp_path, "base", labels, digests)
-  found = index.read(tmp_path, "base", 5)
+  digest = index.write(tmp_path, "base", labels, digests)
+  source = records.Records(str(tmp_path), "base", 5, "", digest)
+  found = index.read(source)
   assert found.class_ids.tolist() == [0, 0, 1, 1, 1]
   # 2^63 and more is larger than the rest, not negative.
   assert found.positions.tolist() == [1, 3, 4, 0, 2]
-  with pytest.raises(ValueError, match="has shape"):
-    index.read(tmp_path, "base", 4)
-  assert len(index.read(tmp_path, "none", 0).positions) == 0
+  with pytest.raises(ValueError, match="not as it was when made"):
+    index.read(source._replace(index_digest="0" * 64))
+  assert len(index.read(source._replace(num_images=0)).positions) == 0
+
+
+class TestNoRoom:
+  """A data set in a folder where no array can be written."""
+
+  @pytest.fixture(autouse=True)
+  def _full(self, found, monkeypatch):
+    def refuse(*arguments):
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+
+  def test_message_says_where_and_how_much(self, found):
+    with pytest.raises(OSError, match="No space left") as caught:
+      resident.make(found, 400)
+    assert "(10 MB are needed)" in caught.value.strerror
+    assert caught.value.filename == str(found.folder / "arrays")
+
+  def test_images_are_streamed_or_decoded(self, found):
+    def load(in_memory):
+      return data.load(
+        "tiny",
+        "base",
+        data_dir=found.folder.parents[1],
+        image_size_px=5,
+        in_memory=in_memory,
+      ).images
+
+    streamed, decoded = load(None), load(True)
+    assert isinstance(streamed, data.streamed.StreamedImages)
+    assert isinstance(decoded, np.ndarray)
+    np.testing.assert_array_equal(streamed[:], decoded)

@@ -241,3 +241,47 @@ def test_an_empty_val_adds_nothing(tmp_path):
       types.InputError, match=r"split 'val' .* is empty; it has base, novel$"
     ):
       data.load("tiny", "val", data_dir=tmp_path / "data", in_memory=in_memory)
+
+
+class TestChangedOnDisk:
+  """What was loaded is never mixed with what lies there later."""
+
+  @pytest.fixture
+  def loaded(self, tmp_path) -> types.ClassIndexed:
+    tiny_source.prepare(tiny_source.write(tmp_path / "one"), tmp_path / "data")
+    return data.load(
+      "tiny", "base", data_dir=tmp_path / "data", in_memory=False
+    )
+
+  @staticmethod
+  def _forget() -> None:
+    """As a worker process that starts anew."""
+    records._open.cache_clear()
+    streamed._order.cache_clear()
+
+  def test_made_again_from_other_data(self, loaded, tmp_path):
+    before = loaded.images[3]
+    other = tiny_source.write(tmp_path / "two", size=(9, 9))
+    tiny_source.prepare(other, tmp_path / "data", overwrite=True)
+    # Files that were open stay what they were.
+    np.testing.assert_array_equal(loaded.images[3], before)
+    self._forget()
+    for read in (lambda: loaded.images[3], lambda: loaded.image_ids[3]):
+      with pytest.raises(
+        types.InputError, match=r"not as it was when made|was made again"
+      ):
+        read()
+
+  def test_made_again_from_the_same_data(self, loaded, tmp_path):
+    before = loaded.images[:]
+    tiny_source.prepare(tmp_path / "one", tmp_path / "data", overwrite=True)
+    self._forget()
+    np.testing.assert_array_equal(loaded.images[:], before)
+
+  @pytest.mark.parametrize("size", [0, 100])
+  def test_cut_records_are_one_sentence(self, loaded, tmp_path, size):
+    (path,) = (tmp_path / "data").glob("tiny/*/tiny-base.array_record*")
+    path.write_bytes(path.read_bytes()[:size])
+    for read in (lambda: loaded.images[3], lambda: loaded.image_ids[3]):
+      with pytest.raises(types.InputError, match=r"split base .* is damaged"):
+        read()

@@ -51,8 +51,9 @@ def load(
     image_size_px: height and width to resize to, antialiased bilinear; None
       keeps the prepared size.
     in_memory: True gives one array, memory-mapped from a file that is made at
-      the first time; False images that are decoded when asked for; None takes
-      the array where that of all splits has at most 32 GiB.
+      the first time, or decoded into memory if it cannot be written; False
+      images that are decoded when asked for; None takes the array where it can
+      be written and that of all splits has at most 32 GiB.
 
   Returns:
     [n, H, W, 3] uint8 images in [0, 255], grey ones with three equal

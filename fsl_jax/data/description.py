@@ -27,6 +27,9 @@ class Description(NamedTuple):
   skipped: tuple[str, ...]  # pictures left out, and why
   repeated: Mapping[str, Any]  # images in several classes, `index.Repeated`
   made_with: Mapping[str, str]  # package to version
+  index_digests: Mapping[str, str]  # by split, of `index`
+  source: str  # where it was, empty if drawn or downloaded
+  options: Mapping[str, Any]  # the choices given
   size_bytes: int  # on disk
 
   @property
@@ -74,6 +77,12 @@ def read(name: str, where: pathlib.Path) -> Description:
     skipped=tuple(recorded["skipped"]),
     repeated=recorded["repeated"],
     made_with=dict(recorded["made_with"]),
+    index_digests={
+      split: recorded["index_digests"].get(split, "")
+      for split in listing.SPLITS
+    },
+    source=recorded["source"],
+    options=recorded["options"],
     size_bytes=_size_bytes(where),
   )
 

@@ -5,11 +5,14 @@ same row whatever archive it came in, so that episode i is the same pictures for
 everybody who has the same data.
 """
 
+import hashlib
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from fsl_jax.data import records
 
 
 class Index(NamedTuple):
@@ -28,8 +31,8 @@ def _paths(folder: pathlib.Path, split: str) -> tuple[pathlib.Path, ...]:
 
 def write(
   folder: pathlib.Path, split: str, labels: np.ndarray, digests: np.ndarray
-) -> None:
-  """Stores the order of a split.
+) -> str:
+  """Stores the order of a split; returns the digest of what was stored.
 
   Args:
     folder: of the prepared data set.
@@ -39,24 +42,33 @@ def write(
       agree are the same image, but for one chance in 10^5 among 14 million.
   """
   positions = np.lexsort((digests, labels))
-  class_ids_path, positions_path = _paths(folder, split)
-  np.save(class_ids_path, labels[positions].astype(np.int32))
-  np.save(positions_path, positions.astype(np.int64))
+  order = Index(labels[positions].astype(np.int32), positions.astype(np.int64))
+  for path, array in zip(_paths(folder, split), order, strict=True):
+    np.save(path, array)
+  return _digest(order)
 
 
-def read(folder: pathlib.Path, split: str, num_images: int) -> Index:
+def read(source: records.Records) -> Index:
   """Opens the order of a split.
 
   Raises:
-    ValueError: if it is not of `num_images` images.
+    ValueError: if it is not what was stored.
   """
-  if num_images == 0:
+  if source.num_images == 0:
     return Index(np.zeros(0, np.int32), np.zeros(0, np.int64))
-  arrays = [np.load(path, mmap_mode="r") for path in _paths(folder, split)]
-  for array in arrays:
-    if array.shape != (num_images,):
-      raise ValueError(f"index of {split} has shape {array.shape}")
-  return Index(*arrays)
+  paths = _paths(pathlib.Path(source.folder), source.split)
+  order = Index(*(np.load(path, mmap_mode="r") for path in paths))
+  if _digest(order) != source.index_digest:
+    raise ValueError(f"the index of {source.split} is not as it was when made")
+  return order
+
+
+def _digest(order: Index) -> str:
+  hasher = hashlib.sha256()
+  for array in order:
+    hasher.update(f"{array.shape} {array.dtype}\n".encode())
+    hasher.update(np.ascontiguousarray(array).data)
+  return hasher.hexdigest()
 
 
 class Repeated(NamedTuple):

@@ -40,8 +40,9 @@ def read(
     image_size_px: height and width to resize to (antialiased bilinear); None
       keeps the size of the prepared images.
     in_memory: True gives one array, memory-mapped from a file that is made at
-      the first time; False images that are decoded when asked for; None
-      decides by `resident.LIMIT_BYTES`.
+      the first time, or decoded into memory if it cannot be written; False
+      images that are decoded when asked for; None takes the array where it can
+      be written and that of all splits has at most `resident.LIMIT_BYTES`.
 
   Returns:
     The images, sorted by class, and within a class by their pixels.
@@ -72,20 +73,18 @@ def read(
         f"split {one!r} of data set {name!r} is empty; it has {', '.join(have)}"
       )
   size_px = image_size_px or _own_size(found)
-  if in_memory is None:
-    in_memory = resident.num_bytes(found, size_px) <= resident.LIMIT_BYTES
-  parts = [
-    streamed.Part(
-      records.of(found.folder, one, found.fingerprints[one]),
-      found.num_images[one],
-    )
-    for one in splits
-  ]
+  parts = [records.of(found, one) for one in splits]
+  fits = resident.num_bytes(found, size_px) <= resident.LIMIT_BYTES
+  images: types.Images | None = None
   with prepared.refuse_damage(name, where, data_dir):
+    if in_memory or (in_memory is None and fits):
+      images = _array(found, splits, size_px)
+    if images is None and in_memory:
+      images = _decoded(found, splits, size_px)
+    if images is None:
+      images = streamed.StreamedImages(parts, size_px)
     return types.ClassIndexed(
-      images=_array(found, splits, size_px)
-      if in_memory
-      else streamed.StreamedImages(parts, size_px),
+      images=images,
       class_ids=_class_ids(found, splits),
       class_names=tuple(n for one in splits for n in found.class_names[one]),
       image_ids=streamed.RecordIds(parts),
@@ -106,7 +105,8 @@ def _own_size(found: description.Description) -> int:
 
 def _array(
   found: description.Description, splits: list[str], size_px: int
-) -> np.ndarray:
+) -> np.ndarray | None:
+  """The array on disk, made if need be; None if it cannot be written there."""
   # A damaged array is made again: the records are what counts.
   with contextlib.suppress(ValueError, LookupError, TypeError, EOFError):
     array = resident.open_array(found, splits, size_px)
@@ -118,9 +118,16 @@ def _array(
     assert array is not None
     return array
   except OSError as error:
+    # A folder that is shared read-only, or full.
     if error.errno not in _NOT_WRITABLE:
       raise
-  # A folder that is shared read-only, or full.
+    return None
+
+
+def _decoded(
+  found: description.Description, splits: list[str], size_px: int
+) -> np.ndarray:
+  """The same in the memory of this process."""
   counts = [found.num_images[split] for split in splits]
   images = np.empty((sum(counts), size_px, size_px, 3), np.uint8)
   for split, stop, count in zip(splits, np.cumsum(counts), counts, strict=True):
@@ -132,7 +139,7 @@ def _class_ids(found: description.Description, splits: list[str]) -> np.ndarray:
   """Classes of several splits are numbered one after another."""
   start, parts = 0, []
   for split in splits:
-    order = index.read(found.folder, split, found.num_images[split])
+    order = index.read(records.of(found, split))
     parts.append(order.class_ids + np.int32(start))
     start += found.num_classes[split]
   return np.concatenate(parts)
@@ -161,8 +168,8 @@ def verify(
     )
   with prepared.refuse_damage(name, found.folder, data_dir):
     resident.check(found)
-    if found.square_size_px is not None:
-      resident.open_array(found, list(listing.SPLITS), found.square_size_px)
+    for size_px in resident.sizes(found):
+      resident.open_array(found, list(listing.SPLITS), size_px)
     whole = fingerprint_lib.of_splits(found.fingerprints)
     if whole != found.fingerprint:
       raise ValueError(

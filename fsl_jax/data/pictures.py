@@ -118,6 +118,8 @@ def examine(source: listing.Picture, rule: Rule) -> Examined | Bad:
     return _examine_encoded(encoded, rule)
   except UnidentifiedImageError:
     return Bad("no picture of a known format")
+  except Image.DecompressionBombError:
+    return Bad(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels")
   # Damaged pictures make the decoders raise almost anything.
   except Exception as error:
     return Bad(f"{type(error).__name__}: {error}")
@@ -145,11 +147,15 @@ def _examine_encoded(encoded: bytes, rule: Rule) -> Examined | Bad:
     opened = _open(encoded)
   # What Pillow complains of, such as a damaged EXIF tag, is stored without it.
   kept = opened.format in _KEPT_FORMATS and not complaints
+  # Pillow gives 16-bit grey of this format in 32 bits.
+  wide = opened.format == "PPM"
   if rule.upright:
     with warnings.catch_warnings(action="ignore"):
       turn = _TURNS.get(opened.getexif().get(_ORIENTATION, 1))
     if turn is not None:
       kept, opened = False, opened.transpose(turn)
+  if opened.mode == "I" and not wide:
+    return Bad("32-bit pixels have no known range")
   original = _to_rgb(opened)
   picture = fit(original, rule)
   resized = picture.size != original.size

@@ -13,14 +13,13 @@ import pathlib
 import re
 import shlex
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fsl_jax import types
 from fsl_jax.data import description, listing, resident, workplace
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-"""Wraps so many things to report how far their consumer got, as tqdm does."""
+Progress = resident.Progress
 
 # Name of the data set to the builder's module, in `builders`, and class.
 _BUILDERS = {
@@ -226,16 +225,20 @@ def prepare(
   for option in options or {}:
     if option not in builder_class.OPTIONS:
       raise types.unknown_name(f"option of {name}", option, option_names(name))
+  given = None if source is None else _absolute(source)
   where = folder(name, data_dir)
   found = None if overwrite else describe(name, data_dir)
   if found is not None:
+    _refuse_other(found, given, options or {})
     return found
+  if given is not None and not given.exists():
+    raise types.InputError(f"the source {given} does not exist")
   import tensorflow_datasets as tfds
 
   with workplace.new(where.parent) as place:
     builder = builder_class(data_dir=place / "new")
     builder.progress = progress
-    builder.source = None if source is None else _existing(source)
+    builder.source = builder.given = given
     builder.downloads = root(data_dir) / "downloads"
     builder.scratch = place / "scratch"
     builder.scratch.mkdir()
@@ -251,16 +254,41 @@ def prepare(
       tfds.display_progress_bar(True)
     made = pathlib.Path(builder.data_dir)
     # Read back from disk: what loads fast is also what was checked.
-    resident.make_usual(
-      description.read(name, made), builder_class.USUAL_SIZE_PX
-    )
+    result = description.read(name, made)
+    resident.make_usual(result, builder_class.USUAL_SIZE_PX, progress)
     if where.exists() and overwrite:
       where.rename(place / "old")
-    if not where.exists():  # Another process may have been faster.
+    if not where.exists():
       made.rename(where)
+    elif description.read(name, where).fingerprint != result.fingerprint:
+      raise types.InputError(
+        f"another process prepared {name} in {where} meanwhile, from other "
+        "data; --overwrite makes it again"
+      )
   complete = describe(name, data_dir)
   assert complete is not None
   return complete
+
+
+def _refuse_other(
+  found: description.Description,
+  source: pathlib.Path | None,
+  options: Mapping[str, Any],
+) -> None:
+  """Raises InputError if what is there was made from something else."""
+  other = [
+    f"{option} {found.options.get(option, 'by default')}, now {value}"
+    for option, value in options.items()
+    if found.options.get(option) != value
+  ]
+  if source is not None and str(source) != found.source:
+    before = found.source or "a download"
+    other.insert(0, f"source {before}, now {source}")
+  if other:
+    raise types.InputError(
+      f"{found.name} is prepared already, with {'; '.join(other)}; --overwrite "
+      "makes it again"
+    )
 
 
 def usual_size_px(name: str) -> int | None:
@@ -281,11 +309,10 @@ def option_names(name: str) -> tuple[str, ...]:
   return tuple(_builder_class(name).OPTIONS)
 
 
-def _existing(source: str | os.PathLike[str]) -> pathlib.Path:
-  path = pathlib.Path(source).expanduser().absolute()
-  if not path.exists():
-    raise types.InputError(f"the source {path} does not exist")
-  return path
+def _absolute(source: str | os.PathLike[str]) -> pathlib.Path:
+  if not os.fspath(source):
+    raise types.InputError("the source is empty; expected a folder or archive")
+  return pathlib.Path(source).expanduser().absolute()
 
 
 def _as_os_error(error: RuntimeError, where: pathlib.Path) -> Exception:

@@ -2,11 +2,13 @@
 
 import functools
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from fsl_jax import types
+from fsl_jax.data import description
 
 
 class Record(NamedTuple):
@@ -19,14 +21,24 @@ class Record(NamedTuple):
 
 
 class Records(NamedTuple):
-  """Says where records are; picklable, opened once in every process."""
+  """Says where the records of a split are; picklable, opened once a process.
+
+  A data set that was made again is another one: its files are refused.
+  """
 
   folder: str
   split: str
-  fingerprint: str  # of the split: one made again is another
+  num_images: int
+  fingerprint: str  # of the split
+  index_digest: str
 
   def read(self, positions: Sequence[int] | np.ndarray) -> list[Record]:
-    """Reads some records, in the order given."""
+    """Reads some records, in the order given.
+
+    Raises:
+      Exception: whatever the reader raises, if they are damaged.
+      InputError: if they are of another data set by now.
+    """
     files = _open(self, os.getpid())
     wanted = np.asarray(positions, np.int64)
     file_of = np.searchsorted(files.starts, wanted, side="right") - 1
@@ -49,9 +61,15 @@ class _Files(NamedTuple):
 _NONE = Record(b"", 0, "", "")
 
 
-def of(folder: pathlib.Path, split: str, fingerprint: str) -> Records:
-  """Records of a split of the data set prepared in `folder`."""
-  return Records(os.fspath(folder), split, fingerprint)
+def of(found: description.Description, split: str) -> Records:
+  """Records of a split."""
+  return Records(
+    os.fspath(found.folder),
+    split,
+    found.num_images[split],
+    found.fingerprints[split],
+    found.index_digests[split],
+  )
 
 
 # A process forked while another thread reads must open the files anew.
@@ -63,7 +81,13 @@ def _open(records: Records, process: int) -> _Files:
 
   # tfds knows the files; its own reader decodes with whichever of two
   # libraries is installed, and starts threads at every call.
-  split = tfds.builder_from_directory(records.folder).info.splits[records.split]
+  info = tfds.builder_from_directory(records.folder).info
+  if info.metadata["fingerprints"][records.split] != records.fingerprint:
+    raise types.InputError(
+      f"the data set in {records.folder} was made again from other data since "
+      "it was loaded; start again"
+    )
+  split = info.splits[records.split]
   readers = [
     # Nothing is read ahead: rows come in any order.
     array_record_module.ArrayRecordReader(

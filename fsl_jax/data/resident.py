@@ -8,10 +8,11 @@ records, which are checked against their fingerprints on the way.
 import json
 import os
 import pathlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+import PIL
 
 from fsl_jax.data import (
   array_file,
@@ -28,6 +29,9 @@ from fsl_jax.data import (
 LIMIT_BYTES = 32 * 2**30
 """Data sets whose arrays would take more are read from their records."""
 
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps so many things to report how far their consumer got, as tqdm does."""
+
 _FOLDER = "arrays"
 _CHUNK = 256  # images
 
@@ -37,12 +41,23 @@ def num_bytes(found: description.Description, size_px: int) -> int:
   return sum(found.num_images.values()) * size_px**2 * 3
 
 
-def make_usual(found: description.Description, size_px: int | None) -> None:
+def sizes(found: description.Description) -> list[int]:
+  """Image sizes of which there are arrays, in pixels."""
+  notes = (found.folder / _FOLDER).glob("*px.json")
+  return sorted(int(note.name.removesuffix("px.json")) for note in notes)
+
+
+def make_usual(
+  found: description.Description,
+  size_px: int | None,
+  progress: Progress | None = None,
+) -> None:
   """Makes the array of the usual size, if the data set fits; checks it anyway.
 
   Args:
     found: the data set.
     size_px: the size; None is the images' own, if they share one.
+    progress: called with the chunks of a split and their number; yields them.
 
   Raises:
     ValueError: if the records are not what the data set says they are.
@@ -50,18 +65,39 @@ def make_usual(found: description.Description, size_px: int | None) -> None:
   """
   size_px = size_px or found.square_size_px
   if size_px is not None and num_bytes(found, size_px) <= LIMIT_BYTES:
-    make(found, size_px)
+    make(found, size_px, progress)
   else:
-    check(found)
+    check(found, progress)
 
 
-def make(found: description.Description, size_px: int) -> None:
+def make(
+  found: description.Description,
+  size_px: int,
+  progress: Progress | None = None,
+) -> None:
   """Decodes all images into the array of a size.
 
   Raises:
     ValueError: if the records are not what the data set says they are.
     OSError: if it cannot be written.
   """
+  try:
+    _make(found, size_px, progress)
+  except OSError as error:
+    if error.filename is not None:
+      raise
+    # Calls on an open file do not know its name.
+    megabytes = num_bytes(found, size_px) / 1e6
+    raise OSError(
+      error.errno,
+      f"{error.strerror or error} ({megabytes:,.0f} MB are needed)",
+      os.fspath(found.folder / _FOLDER),
+    ) from error
+
+
+def _make(
+  found: description.Description, size_px: int, progress: Progress | None
+) -> None:
   shape = (sum(found.num_images.values()), size_px, size_px, 3)
   with workplace.new(found.folder / _FOLDER) as place:
     path = place / "array.npy"
@@ -69,7 +105,7 @@ def make(found: description.Description, size_px: int) -> None:
     with array_file.ArrayFile(path, shape) as file:
       for split in listing.SPLITS:
         stop = start + found.num_images[split]
-        decode(found, split, size_px, file.part(start))
+        decode(found, split, size_px, file.part(start), progress)
         digests[split] = file.digest(start, stop)
         start = stop
     array_path, note_path = _paths(found, size_px)
@@ -130,7 +166,8 @@ def decode(
   found: description.Description,
   split: str,
   size_px: int | None,
-  out: "np.ndarray | array_file.Part | None",
+  out: np.ndarray | array_file.Part | None,
+  progress: Progress | None = None,
 ) -> None:
   """Decodes a split, in parallel, and checks its fingerprint.
 
@@ -146,54 +183,54 @@ def decode(
       is not the order of these images.
   """
   n = found.num_images[split]
-  order = index.read(found.folder, split, n)
-  if not np.array_equal(np.sort(order.positions), np.arange(n)):
-    raise ValueError(f"index of split {split} does not name every record once")
+  source = records.of(found, split)
+  order = index.read(source)
   row_of = np.empty(n, np.int64)
   row_of[order.positions] = np.arange(n)
-  keys = np.empty(n, np.uint64)
   names = found.class_names[split]
   accumulator = fingerprint.Accumulator()
 
   def chunks() -> Iterator[_Chunk]:
-    source = records.of(found.folder, split, found.fingerprints[split])
     for start in range(0, n, _CHUNK):
       stop = min(start + _CHUNK, n)
       yield _Chunk(source, start, stop, size_px, out is not None)
 
-  for chunk, (pixels, labels, digests) in parallel.ordered(
+  decoded: Iterable[Any] = parallel.ordered(
     _decode_chunk, chunks(), workers=parallel.num_workers(n)
-  ):
+  )
+  if progress is not None:
+    decoded = progress(decoded, -(-n // _CHUNK))
+  for chunk, (pixels, labels, digests) in decoded:
     rows = row_of[chunk.start : chunk.stop]
     if not np.array_equal(labels, order.class_ids[rows]):
       raise ValueError(f"index of split {split} is of other records")
-    for row, label, digest in zip(rows, labels, digests, strict=True):
+    for label, digest in zip(labels, digests, strict=True):
       accumulator.add(names[label], digest)
-      keys[row] = int.from_bytes(digest[:8], "big")
     if out is not None:
       assert pixels is not None
       out[rows] = pixels
   actual = accumulator.hexdigest(names)
   if actual != found.fingerprints[split]:
+    made, now = found.made_with.get("pillow"), PIL.__version__
+    other = (
+      "" if made == now else f" (made with Pillow {made}, read with {now})"
+    )
     raise ValueError(
       f"fingerprint of split {split} is {actual[:12]}, expected "
-      f"{found.fingerprints[split][:12]}"
-    )
-  same_class = order.class_ids[1:] == order.class_ids[:-1]
-  if np.any((keys[1:] < keys[:-1]) & same_class):
-    raise ValueError(
-      f"index of split {split} is not in the order of the pixels"
+      f"{found.fingerprints[split][:12]}{other}"
     )
 
 
-def check(found: description.Description) -> None:
+def check(
+  found: description.Description, progress: Progress | None = None
+) -> None:
   """Decodes every record and compares the fingerprints.
 
   Raises:
     ValueError: if one differs.
   """
   for split in listing.SPLITS:
-    decode(found, split, None, None)
+    decode(found, split, None, None, progress)
 
 
 class _Chunk(NamedTuple):

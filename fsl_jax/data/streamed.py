@@ -1,22 +1,15 @@
 """Images that do not fit in memory: decoded when they are asked for."""
 
+import contextlib
 import functools
-import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fsl_jax import types
-from fsl_jax.data import index, parallel, pictures
-from fsl_jax.data import records as records_lib
-
-
-class Part(NamedTuple):
-  """A split of a prepared data set."""
-
-  records: records_lib.Records
-  num_images: int
+from fsl_jax.data import index, parallel, pictures, records
+from fsl_jax.data.records import Records
 
 
 class StreamedImages:
@@ -33,7 +26,7 @@ class StreamedImages:
   dtype = np.dtype(np.uint8)
   ndim = 4
 
-  def __init__(self, parts: Sequence[Part], image_size_px: int):
+  def __init__(self, parts: Sequence[Records], image_size_px: int):
     self._parts = tuple(parts)
     self._size_px = image_size_px
     self._starts = np.cumsum([0, *(part.num_images for part in parts)])
@@ -47,6 +40,8 @@ class StreamedImages:
 
   def __getitem__(self, rows: Any) -> np.ndarray:
     """Images of a row, a slice or an array of rows, decoded."""
+    if isinstance(rows, tuple):
+      raise IndexError("images are indexed with rows only, pixels afterwards")
     chosen = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
     chosen = np.asarray(chosen)
     if chosen.dtype == bool and chosen.shape == (len(self),):
@@ -64,21 +59,11 @@ class StreamedImages:
     rule = pictures.Rule(self._size_px)
     part_of = np.searchsorted(self._starts, flat, side="right") - 1
     for i in np.unique(part_of):
-      part = self._parts[i]
       places = np.flatnonzero(part_of == i)
-      order = _order(part)
-      positions = order.positions[flat[places] - self._starts[i]]
-      for place, record in zip(
-        places, part.records.read(positions), strict=True
-      ):
-        try:
+      found = _read(self._parts[i], flat[places] - self._starts[i])
+      for place, record in zip(places, found, strict=True):
+        with _refuse_damage(self._parts[i], f"image {record.id!r} of "):
           picture = pictures.decode(record.encoded)
-        # Damaged pictures make the decoders raise almost anything.
-        except Exception as error:
-          raise types.InputError(
-            f"image {record.id!r} in {part.records.folder} is damaged "
-            f"({type(error).__name__}: {error}); make the data set again"
-          ) from error
         images[place] = np.asarray(pictures.fit(picture, rule))
     return images.reshape(*chosen.shape, *self.shape[1:])
 
@@ -86,7 +71,7 @@ class StreamedImages:
 class RecordIds(Sequence[str]):
   """Ids of the images of splits, read when asked for."""
 
-  def __init__(self, parts: Sequence[Part]):
+  def __init__(self, parts: Sequence[Records]):
     self._parts = tuple(parts)
     self._starts = np.cumsum([0, *(part.num_images for part in parts)])
 
@@ -100,15 +85,32 @@ class RecordIds(Sequence[str]):
       raise IndexError(f"row {row} out of range for {len(self)} images")
     row %= len(self)
     i = int(np.searchsorted(self._starts, row, side="right") - 1)
-    position = _order(self._parts[i]).positions[row - self._starts[i]]
-    (record,) = self._parts[i].records.read([position])
+    (record,) = _read(self._parts[i], np.asarray([row - self._starts[i]]))
     return record.id
 
 
+def _read(part: Records, rows: np.ndarray) -> list[records.Record]:
+  with _refuse_damage(part):
+    return part.read(_order(part).positions[rows])
+
+
 @functools.lru_cache(maxsize=8)
-def _order(part: Part) -> index.Index:
-  source = part.records
-  return index.read(pathlib.Path(source.folder), source.split, part.num_images)
+def _order(part: Records) -> index.Index:
+  return index.read(part)
+
+
+@contextlib.contextmanager
+def _refuse_damage(part: Records, what: str = "") -> Iterator[None]:
+  """Turns whatever reading damaged files raises into one sentence."""
+  try:
+    yield
+  except types.InputError:
+    raise
+  except Exception as error:
+    raise types.InputError(
+      f"{what}split {part.split} of the data set in {part.folder} is damaged "
+      f"({type(error).__name__}: {error}); make it again with --overwrite"
+    ) from error
 
 
 def batches(

@@ -28,6 +28,7 @@ from fsl_jax.data import (
 from fsl_jax.data.builders import split_writer
 
 _CHUNK = 64  # pictures
+_MAX_LISTED = 1000  # bad pictures
 
 
 class FromSource(tfds.core.GeneratorBasedBuilder):
@@ -61,6 +62,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
 
   # Set before preparing, see `prepared.prepare`.
   progress: Any = None
+  given: pathlib.Path | None = None  # the source as the user named it
   source: pathlib.Path | None = None
   downloads: pathlib.Path = pathlib.Path("downloads")
   scratch: pathlib.Path = pathlib.Path()  # removed afterwards
@@ -159,9 +161,11 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
     tally = self._write(found, writers)
     split_infos = [writer.close() for writer in writers.values()]
     self.info.set_splits(splits_lib.SplitDict(split_infos))
-    for writer in writers.values():
-      index.write(self.data_path, writer.split, writer.labels, writer.digests)
     self.info.metadata.update(self._account(found, writers, tally))
+    self.info.metadata["index_digests"] = {
+      split: index.write(self.data_path, split, writer.labels, writer.digests)
+      for split, writer in writers.items()
+    }
 
   def _examined(
     self, found: listing.Listing
@@ -204,10 +208,13 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
       if self.skip_bad or not tally.bad:
         writers[split].add(entry, result)
     if tally.bad and not self.skip_bad:
+      lines = tally.bad[:_MAX_LISTED]
+      if len(lines) < len(tally.bad):
+        lines.append(f"and {len(tally.bad) - len(lines):,} more")
       raise types.InputError(
-        f"{len(tally.bad)} of {found.num_pictures:,} pictures in "
-        f"{self.source} cannot be used: {listing.shorten(tally.bad, 1000)}; "
-        "mend or remove them, or leave them out with --skip_bad"
+        f"{len(tally.bad):,} of {found.num_pictures:,} pictures in "
+        f"{self.source} cannot be used; mend or remove them, or leave them out "
+        "with --skip_bad:\n  " + "\n  ".join(lines)
       )
     empty = [
       f"class {name!r} of {writer.split}"
@@ -249,6 +256,8 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
       "fingerprints": fingerprints,
       "fingerprint": fingerprint.of_splits(fingerprints),
       "form": found.form,
+      "source": "" if self.given is None else str(self.given),
+      "options": dict(self.options),
       "rule": self.rule().describe() if tally.num_resized else "as they were",
       "num_resized": tally.num_resized,
       # Of all images; None if they differ.
