@@ -339,6 +339,20 @@ class TestForms:
     found = _find(_zip(root, tmp_path / "tree.zip"), tmp_path)
     assert _contents(found) == expected
 
+  def test_a_file_of_it(
+    self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+  ) -> None:
+    binary = _write_binary(tmp_path / "binary")
+    python = _write_python(tmp_path / "python")
+    expected = _find(binary, tmp_path).num_images
+    monkeypatch.chdir(binary)
+    for source in (
+      *(binary / "train.bin", binary / "test.bin"),
+      *(python / "train", python / "test", python / "meta"),
+      pathlib.Path("train.bin"),
+    ):
+      assert _find(source, tmp_path).num_images == expected
+
   def test_labels_may_be_in_another_order(self, tmp_path: pathlib.Path) -> None:
     folder = _write_binary(tmp_path / "cifar")
     expected = _contents(_find(folder, tmp_path))
@@ -470,6 +484,22 @@ class TestRefusals:
     assert "inside an archive" in _refusal(
       _tar(where, tmp_path / "tfds.tar"), tmp_path
     )
+
+  def test_names_that_are_no_text(self, tmp_path: pathlib.Path) -> None:
+    """A few bytes that would take gigabytes to write out."""
+    folder = _write_python(tmp_path / "cifar-100-python")
+    names: Any = ("a",)
+    for _ in range(40):
+      names = (names, names)
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [names]}))
+    message = _refusal(folder, tmp_path)
+    assert "fine_label_names of" in message
+    assert "got a tuple" in message
+    assert len(message) < 500
+    content = _python_content("train") | {"data": names}
+    (folder / "train").write_bytes(pickle.dumps(content))
+    (folder / "meta").unlink()
+    assert "data is a tuple, expected [200, 3072]" in _refusal(folder, tmp_path)
 
   def test_something_else(self, tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "cifar-10-batches-py"

@@ -30,6 +30,15 @@ def _classes(names: list[str], count: int = 2) -> list[str]:
   return [f"{name}/{i}.jpg" for name in names for i in range(count)]
 
 
+def _zip(
+  root: pathlib.Path, path: pathlib.Path, names: list[str]
+) -> pathlib.Path:
+  with zipfile.ZipFile(path, "w") as archive:
+    for name in names:
+      archive.write(root / name, name)
+  return path
+
+
 def _find(
   source: pathlib.Path, tmp_path: pathlib.Path, **options: Any
 ) -> listing.Listing:
@@ -123,6 +132,90 @@ class TestClasses:
     source = _write(tmp_path / "source", [*_classes(["a", "b"]), "1.jpg"])
     assert "1 pictures beside" in _find(source, tmp_path).form
 
+  def test_pictures_a_level_too_deep(self, tmp_path: pathlib.Path) -> None:
+    """Neither animals and things nor images and masks are classes."""
+    for names in (
+      ["animals/cat", "animals/horse", "things/car", "things/ship"],
+      ["images/cat", "images/horse", "masks/cat", "masks/horse"],
+    ):
+      root = tmp_path / names[0].split("/")[0]
+      above = sorted({name.split("/")[0] for name in names})
+      source = _write(root / "plain", _classes(names))
+      message = _refusal(source, tmp_path)
+      assert message.startswith(f"{source} cannot be used: pictures lie deeper")
+      at = ", ".join(str(source / name) for name in above)
+      assert f"point --source at the folder that holds the classes ({at})" in (
+        message
+      )
+      # A preview beside the classes, or one folder without any, prove nothing.
+      preview = _write(
+        root / "preview", [*_classes(names), f"{above[0]}/preview.jpg"]
+      )
+      assert "pictures lie deeper" in _refusal(preview, tmp_path)
+      mixed = [name for name in names if name.startswith(above[1])]
+      mixed = _classes([*mixed, "dog", "owl"])
+      message = _refusal(_write(root / "mixed", mixed), tmp_path)
+      assert f"({above[1]} has" in message
+      assert "dog" not in message
+      # The same in the folders of splits, and where nobody can point.
+      files = [f"train/{name}" for name in _classes(names)]
+      files += _classes(["test/dog", "test/owl"])
+      source = _write(root / "split", files)
+      assert "(train/" in _refusal(source, tmp_path)
+      source = _zip(source, tmp_path / "a.zip", files)
+      assert "unpack the zip archive and point" in _refusal(source, tmp_path)
+
+  def test_a_folder_of_pictures_in_each_class_folder(
+    self, tmp_path: pathlib.Path
+  ) -> None:
+    files = ["a/images/1.jpg", "b/images/1.jpg", "b/images/x/2.jpg"]
+    files += ["b/images/3.jpg", "b/boxes.txt", "c/1.jpg", "c/x/2.jpg"]
+    files += ["d/1.jpg", "d/2.jpg", "d/x/1.jpg", "d/y/1.jpg"]
+    message = _refusal(_write(tmp_path / "two", files), tmp_path)
+    assert "(b has images, x)" in message
+    files.remove("b/images/x/2.jpg")
+    found = _find(_write(tmp_path / "one", files), tmp_path)
+    counts = {k: v for of in found.num_images.values() for k, v in of.items()}
+    assert counts == {"a": 1, "b": 2, "c": 2, "d": 4}
+
+  @pytest.mark.parametrize("kind", ["folder", "zip", "tgz"])
+  @pytest.mark.parametrize(
+    "others",
+    [
+      # Layouts of CUB-200-2011 and of Food-101.
+      ["attributes.txt", "C/attributes/a.txt", "C/parts/b.txt", "C/README"],
+      ["C/meta/classes.txt", "C/meta/train.json", "C/license_agreement.txt"],
+    ],
+  )
+  def test_one_folder_of_pictures_beside_others(
+    self, others: list[str], kind: str, tmp_path: pathlib.Path
+  ) -> None:
+    files = _classes([f"C/images/{n:03d}.bird" for n in range(9)]) + others
+    source = _write(tmp_path / "source", files)
+    if kind == "zip":
+      source = _zip(source, tmp_path / "a.zip", files)
+    elif kind == "tgz":
+      with tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:
+        tar.add(source, ".")
+      source = tmp_path / "a.tgz"
+    found = _find(source, tmp_path)
+    names = {name for of in found.num_images.values() for name in of}
+    assert names == {f"{n:03d}.bird" for n in range(9)}
+    assert found.num_pictures == 18
+
+  def test_a_folder_that_may_hold_pictures_is_not_passed_over(
+    self, tmp_path: pathlib.Path
+  ) -> None:
+    files = [*_classes(["animals/cat", "animals/dog"]), "things/car/1.heic"]
+    message = _refusal(_write(tmp_path / "source", files), tmp_path)
+    assert "things/car/1.heic may or may not be a picture" in message
+
+  def test_the_only_folder_with_pictures_is_a_class(
+    self, tmp_path: pathlib.Path
+  ) -> None:
+    source = _write(tmp_path / "source", ["a/1.jpg", "b/notes.txt"])
+    assert "class folder b has no picture" in _refusal(source, tmp_path)
+
   def test_a_single_class(self, tmp_path: pathlib.Path) -> None:
     source = _write(tmp_path / "source", _classes(["a"]))
     assert "has 1 class (a), expected at least 2" in _refusal(source, tmp_path)
@@ -158,12 +251,40 @@ class TestSplitFolders:
     assert ids == set(files)
 
   def test_base_or_val_may_be_missing(self, tmp_path: pathlib.Path) -> None:
-    source = _write(tmp_path / "source", ["train/a/1.jpg", "test/b/1.jpg"])
+    files = ["train/a/1.jpg", "test/b/1.jpg", "test/c/1.jpg"]
+    source = _write(tmp_path / "source", files)
     assert _find(source, tmp_path).class_names == {
       "base": ("a",),
       "val": (),
-      "novel": ("b",),
+      "novel": ("b", "c"),
     }
+
+  def test_one_novel_class(self, tmp_path: pathlib.Path) -> None:
+    source = _write(tmp_path / "source", ["train/a/1.jpg", "test/b/1.jpg"])
+    message = _refusal(source, tmp_path)
+    assert "has 1 novel class ('b'), expected at least 2" in message
+
+  @pytest.mark.parametrize("kind", ["folder", "zip archive"])
+  def test_of_the_same_classes(self, kind: str, tmp_path: pathlib.Path) -> None:
+    names = [f"c{i:03d}" for i in range(100)]
+    files = _classes([f"{s}/{n}" for s in ("train", "test") for n in names])
+    source = _write(tmp_path / "source", files)
+    if kind == "zip archive":
+      source = _zip(source, tmp_path / "a.zip", files)
+    message = _refusal(source, tmp_path)
+    unpack = "" if kind == "folder" else "unpack the zip archive and "
+    assert message == (
+      f"{source} cannot be used: 100 classes are in more than one of the "
+      "folders test, train (c000, c001, c002, c003, c004, and 95 more); "
+      f"few-shot splits share no class: {unpack}point --source at one of them"
+    )
+
+  def test_with_an_empty_one(self, tmp_path: pathlib.Path) -> None:
+    """The only one with pictures is not taken for the data."""
+    files = [*_classes(["train/a", "train/b", "train/c"]), "test/readme"]
+    assert "test has no class" in _refusal(
+      _write(tmp_path / "source", files), tmp_path
+    )
 
   def test_one_alone_is_a_class(self, tmp_path: pathlib.Path) -> None:
     source = _write(tmp_path / "source", _classes(["train", "bus"]))
@@ -174,7 +295,7 @@ class TestSplitFolders:
     [
       (
         ["train/a/1.jpg", "val/a/1.jpg", "test/b/1.jpg"],
-        r"the class of train/a is also in val/a",
+        r"1 class is in more than one of the folders train, val (a)",
       ),
       (["train/a/1.jpg", "test/1.jpg"], r"test has no class folders"),
       (["train/a/1.jpg", "val/b/1.jpg"], r"no novel (test) classes"),
@@ -188,7 +309,8 @@ class TestSplitFolders:
     assert message in _refusal(_write(tmp_path / "source", files), tmp_path)
 
   def test_admit_no_other_choice(self, tmp_path: pathlib.Path) -> None:
-    source = _write(tmp_path / "source", ["train/a/1.jpg", "test/b/1.jpg"])
+    files = _classes(["train/a", "test/b", "test/c"])
+    source = _write(tmp_path / "source", files)
     assert "so seed cannot be given" in _refusal(source, tmp_path, seed=1)
 
 
@@ -201,7 +323,7 @@ class TestSeededSplit:
       "novel": ["c2", "c9"],
     }
 
-  @pytest.mark.parametrize("n", range(3, 40))
+  @pytest.mark.parametrize("n", range(2, 40))
   @pytest.mark.parametrize(("val", "novel"), [(0.15, 0.2), (0.01, 0.98)])
   def test_every_split_has_classes(
     self, n: int, val: float, novel: float
@@ -211,8 +333,16 @@ class TestSeededSplit:
     joined = [name for members in split.values() for name in members]
     assert sorted(joined) == names
     assert all(members == sorted(members) for members in split.values())
-    assert all(split.values())
-    assert n < 4 or len(split["novel"]) >= 2
+    assert len(split["novel"]) >= 2
+    assert split["base"] or n < 3
+    assert split["val"] or n < 4
+
+  @pytest.mark.parametrize("n", [4, 20, 60])
+  def test_novel_has_two_classes_however_small_its_share(self, n: int) -> None:
+    names = [f"c{i:02d}" for i in range(n)]
+    split = class_split.seeded(names, val_share=0.99, novel_share=0.01)
+    assert len(split["novel"]) == 2
+    assert not split["base"]
 
   def test_sizes_are_the_shares(self) -> None:
     names = [f"c{i:03d}" for i in range(200)]
@@ -329,11 +459,36 @@ class TestSplitFile:
     path = self._write_split(tmp_path, split)
     assert "must hold" in _refusal(source, tmp_path, split_file=path)
 
+  def test_begins_with_a_byte_order_mark(
+    self, source: pathlib.Path, tmp_path: pathlib.Path
+  ) -> None:
+    path = tmp_path / "split.json"
+    text = json.dumps({"novel": ["d", "Käfer"], "base": ["a", "b"]})
+    path.write_text(text, encoding="utf-8-sig")
+    found = _find(source, tmp_path, split_file=str(path))
+    assert found.class_names["novel"] == ("Käfer", "d")
+
+  def test_a_split_twice(
+    self, source: pathlib.Path, tmp_path: pathlib.Path
+  ) -> None:
+    path = tmp_path / "split.json"
+    path.write_text('{"novel": ["a", "b"], "base": ["x"], "base": ["d"]}')
+    message = _refusal(source, tmp_path, split_file=str(path))
+    assert "it has 'base' more than once" in message
+
+  def test_one_novel_class(
+    self, source: pathlib.Path, tmp_path: pathlib.Path
+  ) -> None:
+    split = {"novel": ["d"], "base": ["a", "b", "Käfer"]}
+    path = self._write_split(tmp_path, split)
+    message = _refusal(source, tmp_path, split_file=path)
+    assert "it has 1 novel class ('d'), expected at least 2" in message
+
   def test_unreadable_and_with_other_choices(
     self, source: pathlib.Path, tmp_path: pathlib.Path
   ) -> None:
     path = tmp_path / "split.json"
-    for content in (None, b"{", b"\xff"):
+    for content in (None, b"{", b"\xff", b"[" * 100_000):
       if content is not None:
         path.write_bytes(content)
       assert f"cannot read the split file {path}" in _refusal(

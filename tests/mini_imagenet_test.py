@@ -127,6 +127,14 @@ def _category_split(root: pathlib.Path, *, keys: type = str) -> None:
         _write(root / name, data)
 
 
+def _doubled() -> tuple:
+  """A few bytes in a pickle, gigabytes when written out."""
+  value: tuple = (0,)
+  for _ in range(60):
+    value = (value, value)
+  return value
+
+
 _FORMS: dict[str, Maker] = {
   "class folders below splits": _class_folders,
   "class folders": _flat_class_folders,
@@ -336,6 +344,12 @@ class TestMessages:
       ({"class_dict": {_ALL[0]: ["a"]}}, "whole numbers"),
       ({"class_dict": [1]}, "no dict"),
       ({"class_dict": os.system}, "system"),
+      ({"class_dict": {(_ALL[0],): [0]}}, "got a tuple"),
+      ({"class_dict": {10**5000: [0]}}, "got a int"),
+      ({"class_dict": {_ALL[0]: _doubled()}}, "whole numbers"),
+      ({"class_dict": {n: [*range(40)] for n in _ALL}}, "more rows than"),
+      ({"image_data": [_doubled()]}, "no array"),
+      ({"image_data": [np.zeros((9, 9, 3), np.uint8)] * 9}, "no array"),
     ],
   )
   def test_malformed_pickles(self, change, said, tmp_path) -> None:
@@ -346,6 +360,33 @@ class TestMessages:
     message = _message(root, tmp_path)
     assert said in message
     assert path.name in message
+
+  @pytest.mark.parametrize(
+    ("change", "said"),
+    [
+      ({"labels": _doubled()}, "labels of"),
+      ({"catname2label": {_ALL[0]: _doubled()}}, "labels in catname2label"),
+      ({"catname2label": {(_ALL[0],): 0}}, "got a tuple"),
+      ({"catname2label": {_ALL[0]: 0}}, "each label once"),
+    ],
+  )
+  def test_malformed_labels(self, change, said, tmp_path) -> None:
+    root = tmp_path / "mini"
+    _category_split(root)
+    path = root / "miniImageNet_category_split_val.pickle"
+    path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()) | change))
+    message = _message(root, tmp_path)
+    assert said in message
+    assert path.name in message
+
+  def test_images_in_a_list(self, tmp_path) -> None:
+    root = tmp_path / "mini"
+    _cache(root)
+    for path in root.glob("*cache*"):
+      content = pickle.loads(path.read_bytes())
+      content["image_data"] = list(content["image_data"])
+      path.write_bytes(pickle.dumps(content))
+    _check(_find(root, tmp_path))
 
   def test_damage(self, tmp_path) -> None:
     root = tmp_path / "mini"

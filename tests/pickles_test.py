@@ -18,7 +18,7 @@ import pytest
 
 from fsl_jax import types
 from fsl_jax.data import listing
-from fsl_jax.data.containers import pickles
+from fsl_jax.data.containers import pickled_fields, pickles
 
 _PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -424,3 +424,69 @@ class TestDamage:
   def test_missing_file(self, tmp_path) -> None:
     with pytest.raises(FileNotFoundError):
       pickles.load(tmp_path / "none.pkl")
+
+
+def _doubled(times: int = 60) -> tuple:
+  """A few bytes in a pickle, 2^times texts when written out."""
+  value: tuple = ("a",)
+  for _ in range(times):
+    value = (value, value)
+  return pickles.loads(pickle.dumps(value), name="")
+
+
+def _object_array() -> np.ndarray:
+  array = np.empty(2, object)
+  array[0] = _doubled()
+  return array
+
+
+class TestFields:
+  def test_text(self) -> None:
+    for value in ("dog\xe9", b"dog\xe9", np.str_("dog\xe9")):
+      assert pickled_fields.text(value, "names") == "dog\xe9"
+    values = ["a", b"b"]
+    for given in (values, tuple(values), np.array(["a", "b"])):
+      assert pickled_fields.texts(given, "names") == ["a", "b"]
+    assert pickled_fields.with_text_keys({b"a": 1, "b": 2, 3: 4}, "x") == {
+      "a": 1,
+      "b": 2,
+    }
+
+  def test_whole_numbers(self) -> None:
+    for given in ([3, 1], (3, 1), np.array([3, 1], np.uint8), [np.int64(3), 1]):
+      found = pickled_fields.whole_numbers(given, "labels")
+      assert found.dtype == np.int64
+      assert found.tolist() == [3, 1]
+    for empty in ([], (), np.zeros(0)):
+      assert pickled_fields.whole_numbers(empty, "labels").shape == (0,)
+
+  @pytest.mark.parametrize(
+    "value",
+    [
+      *(_doubled(), [_doubled()], {"a": 1}, None, 1.5, [1.5], [[1]], "12"),
+      *([None], [2**70], [True], np.zeros((2, 2), int), np.array(["a"])),
+      *(np.array(3), _object_array()),
+    ],
+    ids=lambda value: type(value).__name__,
+  )
+  def test_no_whole_numbers(self, value) -> None:
+    with pytest.raises(types.InputError, match=r"^labels are no list of whole"):
+      pickled_fields.whole_numbers(value, "labels")
+
+  @pytest.mark.parametrize(
+    ("value", "said"),
+    [
+      (_doubled(), "got a tuple"),
+      ([_doubled()], "got a tuple"),
+      ({_doubled(0): 1}, "got a dict"),
+      ("abc", "got a str"),
+      ([3], "got a int"),
+      (["a" * 1001], "got one of 1,001 letters"),
+      (["a"] * 10_001, "got 10,001"),
+      (_object_array(), "got a tuple"),
+    ],
+    ids=range(8),
+  )
+  def test_no_text(self, value, said: str) -> None:
+    with pytest.raises(types.InputError, match=f"^names must .*{said}$"):
+      pickled_fields.texts(value, "names")

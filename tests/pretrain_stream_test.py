@@ -19,7 +19,7 @@ from fsl_jax import types
 from fsl_jax.data import streamed
 from fsl_jax.pretrain import feed, loop, order, recipe
 
-_COUNTS = {"base": {"a": 12, "b": 9, "c": 14}, "novel": {"d": 1}}
+_COUNTS = {"base": {"a": 12, "b": 9, "c": 14}, "novel": {"d": 1, "e": 1}}
 _BATCH = 4
 _STEPS = 8  # of an epoch: 35 images, of which three are left over
 _EPOCHS = 3

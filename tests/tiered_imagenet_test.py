@@ -107,6 +107,14 @@ def _imagenet(root: pathlib.Path) -> None:
   (root / "train" / "n00000001").mkdir()
 
 
+def _doubled() -> tuple:
+  """A few bytes in a pickle, gigabytes when written out."""
+  value: tuple = (0,)
+  for _ in range(60):
+    value = (value, value)
+  return value
+
+
 _FORMS = {
   "PNG pickles": _pngs,
   "PNG pickles of columns": lambda root: _pngs(root, ndim=2),
@@ -291,6 +299,8 @@ class TestMessages:
       ({"label_specific": ["a"]}, "whole numbers"),
       ({"label_specific_str": ["tench", "dog"]}, "'dog'"),
       ({"label_specific_str": os.system}, "system"),
+      ({"label_specific_str": [_doubled()]}, "got a tuple"),
+      ({"label_specific": _doubled()}, "whole numbers"),
     ],
   )
   def test_malformed_labels(self, change, said, tmp_path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from fsl_jax import types
 from fsl_jax.data import listing
-from fsl_jax.data.containers import archives, tree
+from fsl_jax.data.containers import archives, names, tree
 
 _FILES = {
   "top.txt": b"top",
@@ -168,6 +168,21 @@ class TestNames:
       tree.open_tree(source, tmp_path)
     assert str(source) in str(caught.value)
 
+  def test_names_are_made_plain(self) -> None:
+    for name, plain in {
+      "a//b/./c.png": "a/b/c.png",
+      "./a/": "a",
+      "a\\b": "a/b",
+      ".": ".",
+      "": ".",
+      "1:30/2.png": "1:30/2.png",
+      "..a/b..": "..a/b..",
+    }.items():
+      assert names.safe(name, "x.tar") == plain
+    for name in ("./C:/x", "a/..", "\\\\host\\share\\x", "//host/x"):
+      with pytest.raises(types.InputError, match="leads outside"):
+        names.safe(name, "x.tar")
+
   def test_a_folder_with_a_name_that_is_no_text(
     self, tmp_path: pathlib.Path
   ) -> None:
@@ -302,6 +317,78 @@ class TestFolders:
     (tmp_path / "1.png").symlink_to(tmp_path / "gone")
     with pytest.raises(types.InputError, match=r"1.png is a link to nothing"):
       tree.open_tree(tmp_path, tmp_path).files()
+
+  def test_a_pipe_is_refused_and_not_waited_for(
+    self, tmp_path: pathlib.Path
+  ) -> None:
+    source = _folder(tmp_path / "source", {"c/1.png": b"1"})
+    pipe = source / "c" / "p.jpg"
+    os.mkfifo(pipe)
+    with pytest.raises(types.InputError, match=r"c/p.jpg is a device"):
+      _contents(tree.open_tree(source, tmp_path))
+    # Enough to read from it, so that a fault here does not hang the tests.
+    end = os.open(pipe, os.O_RDWR)
+    try:
+      os.write(end, b"x" * 2**16)
+      with pytest.raises(types.InputError, match=r"c/p.jpg is a device"):
+        tree.open_tree(pipe, tmp_path)
+    finally:
+      os.close(end)
+
+
+class TestLimit:
+  @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+  def test_up_to_it_all_is_read(
+    self, kind: str, tmp_path: pathlib.Path
+  ) -> None:
+    data = random.Random(0).randbytes(10_000)
+    found = tree.open_tree(_make(kind, tmp_path, {"1.png": data}), tmp_path)
+    (file,) = found.walk()
+    for limit in (None, 20_000, 10_000):
+      assert tree.read(file.where, limit) == data
+    for limit in (9_999, 4096, 0):
+      with pytest.raises(types.InputError, match="file has more than"):
+        tree.read(file.where, limit)
+
+  def test_it_is_told(self, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(3 * 2**20 // 2 + 1))
+    where = listing.FileRange(str(tmp_path / "a"))
+    with pytest.raises(types.InputError, match=r"has more than 1.5 MiB$"):
+      tree.read(where, 3 * 2**20 // 2)
+    (tmp_path / "a").write_bytes(b"123")
+    with pytest.raises(types.InputError, match="is cut short"):
+      tree.read(where._replace(offset=1, size=3), 10)
+
+  @pytest.mark.parametrize("forged", [False, True])
+  def test_little_that_becomes_much(
+    self, forged: bool, tmp_path: pathlib.Path
+  ) -> None:
+    path = _zip(tmp_path / "a.zip", {"1.png": bytes(2**26)})
+    data = bytearray(path.read_bytes())
+    assert len(data) < 2**17
+    if forged:  # It says that it has 100 bytes.
+      at = data.index(b"PK\x01\x02") + 24
+      data[at : at + 4] = struct.pack("<I", 100)
+      path.write_bytes(data)
+    (file,) = tree.open_tree(path, tmp_path).walk()
+    assert file.size == (100 if forged else 2**26)
+    tracemalloc.start()
+    try:
+      with pytest.raises(types.InputError, match=r"more than|damaged"):
+        tree.read(file.where, 2**20)
+      assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+      tracemalloc.stop()
+
+  @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+  def test_methods_that_cannot_be_bounded(
+    self, method: int, tmp_path: pathlib.Path
+  ) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+      archive.writestr("1.png", b"1")
+    with pytest.raises(types.InputError, match=r"1.png', which is compressed"):
+      tree.open_tree(path, tmp_path)
 
 
 class TestReading:

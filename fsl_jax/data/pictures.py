@@ -26,6 +26,9 @@ _FORMATS = (
 # Formats whose own bytes are kept when a picture needs no change.
 _KEPT_FORMATS = ("PNG", "JPEG", "MPO")
 
+# A zip of a few megabytes can hold a "picture" of any size.
+_MAX_BYTES = 256 * 2**20
+
 _ORIENTATION = 0x0112  # the EXIF tag
 
 # What makes a picture upright, by the value of the tag. ImageOps.exif_transpose
@@ -114,12 +117,15 @@ def examine(source: listing.Picture, rule: Rule) -> Examined | Bad:
   try:
     if isinstance(source, np.ndarray):
       return _examine_pixels(source, rule)
-    encoded = source if isinstance(source, bytes) else tree.read(source)
-    return _examine_encoded(encoded, rule)
+    if not isinstance(source, bytes):
+      source = tree.read(source, limit=_MAX_BYTES)
+    return _examine_encoded(source, rule)
   except UnidentifiedImageError:
     return Bad("no picture of a known format")
   except Image.DecompressionBombError:
     return Bad(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels")
+  except types.InputError as error:
+    return Bad(str(error))
   # Damaged pictures make the decoders raise almost anything.
   except Exception as error:
     return Bad(f"{type(error).__name__}: {error}")

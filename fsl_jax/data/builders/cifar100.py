@@ -30,6 +30,11 @@ _DEPTH = 3
 _MAX_FOLDERS = 100
 
 _ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zip")
+# What people point at instead of the folder above it.
+_PARTS = (
+  *("train.bin", "test.bin", "train", "test", "meta"),
+  *("fine_label_names.txt", "coarse_label_names.txt"),
+)
 _FILES_OF_CIFAR10 = ("data_batch_1", "data_batch_1.bin")
 
 
@@ -37,7 +42,7 @@ def find(source: pathlib.Path, scratch: pathlib.Path) -> cifar100_classes.Found:
   """Recognises CIFAR-100 in any form.
 
   Args:
-    source: file or folder; or a folder that holds one.
+    source: file or folder; or a folder that holds one, or a file of it.
     scratch: existing folder for what must be decompressed.
 
   Returns:
@@ -46,6 +51,9 @@ def find(source: pathlib.Path, scratch: pathlib.Path) -> cifar100_classes.Found:
   Raises:
     InputError: if it is not CIFAR-100, or not whole.
   """
+  source = source.expanduser()
+  if source.name in _PARTS and source.is_file():
+    source = source.absolute().parent
   place = tree.open_tree(source, scratch)
   found = _find_files(place, scratch) or cifar100_folders.find(place)
   if found is not None:

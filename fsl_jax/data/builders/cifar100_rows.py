@@ -15,7 +15,7 @@ import numpy as np
 
 from fsl_jax.data import listing
 from fsl_jax.data.builders import cifar100_classes as classes
-from fsl_jax.data.containers import pickles, tree
+from fsl_jax.data.containers import pickled_fields, pickles, tree
 
 _PIXELS = 3 * classes.EDGE_PX**2
 _ROW = 2 + _PIXELS  # bytes
@@ -93,7 +93,12 @@ def pickled(
   where = classes.show(place, folder)
   meta = _load(place, files["meta"]) if "meta" in files else {}
   names, problems = _names(
-    _texts(meta.get("fine_label_names")), _texts(meta.get("coarse_label_names"))
+    *(
+      pickled_fields.texts(meta[key], f"{key} of {classes.show(place, folder)}")
+      if meta.get(key) is not None
+      else None
+      for key in ("fine_label_names", "coarse_label_names")
+    )
   )
   parts = []
   for part, num in classes.NUM_IMAGES.items():
@@ -213,19 +218,11 @@ def _wrong_size(file: tree.File, num: int) -> str:
 
 def _load(place: tree.Tree, file: tree.File) -> dict[str, Any]:
   """A pickled dict; its keys are text or, in copies of copies, bytes."""
-  content = pickles.load(file.where, name=classes.show(place, file.name))
+  where = classes.show(place, file.name)
+  content = pickles.load(file.where, name=where)
   if not isinstance(content, dict):
     return {}
-  texts = _texts(list(content)) or []
-  return dict(zip(texts, content.values(), strict=True))
-
-
-def _texts(values: Any) -> list[str] | None:
-  if values is None:
-    return None
-  return [
-    v.decode("latin1") if isinstance(v, bytes) else str(v) for v in values
-  ]
+  return pickled_fields.with_text_keys(content, where)
 
 
 def _write_rows(
@@ -241,7 +238,9 @@ def _write_rows(
   data = content["data"]
   is_array = isinstance(data, np.ndarray) and data.dtype == np.uint8
   if not is_array or data.shape != (num, _PIXELS):
-    got = f"{list(np.shape(data))} {getattr(data, 'dtype', type(data))}"
+    got = f"a {type(data).__name__}"
+    if isinstance(data, np.ndarray):
+      got = f"{list(data.shape)} {data.dtype}"
     problems.append(f"data is {got}, expected [{num}, {_PIXELS}] uint8")
   labels = []
   for name in columns:

@@ -15,8 +15,8 @@ NOVEL_SHARE = 0.2
 # Of the classes that are not novel: 0.15 of all, by default.
 _VAL_OF_REST = 0.1875
 
-# An episode tells at least two classes apart.
-_MIN_NOVEL = 2
+MIN_NOVEL = 2
+"""An episode tells at least two classes apart."""
 
 Split = dict[str, list[str]]
 
@@ -39,10 +39,10 @@ def split(
     InputError: if there are less than two classes, or the options are wrong
       or do not fit them.
   """
-  if len(names) < _MIN_NOVEL:
+  if len(names) < MIN_NOVEL:
     raise types.InputError(
       f"{where} has {len(names)} class ({', '.join(names)}), expected at least "
-      f"{_MIN_NOVEL} to tell apart"
+      f"{MIN_NOVEL} to tell apart"
     )
   given = {key: value for key, value in options.items() if value is not None}
   path = given.get("split_file")
@@ -66,9 +66,9 @@ def seeded(
 ) -> Split:
   """Splits classes by the SHA-256 of seed and name, the same everywhere.
 
-  A class more or less moves few others. Every split with a share above 0 gets
-  a class, novel two if there are four. Two classes are not split: an episode
-  needs both, so they are novel.
+  A class more or less moves few others. An episode needs two classes, so novel
+  gets at least two; of the others, base gets the first and val the next, where
+  their shares are above 0.
 
   Args:
     names: all classes, at least two.
@@ -92,20 +92,18 @@ def seeded(
       f"{val_share!r} and {novel_share!r}"
     )
   n = len(names)
-  min_base = int(1 - val_share - novel_share > 1e-9)
-  min_val = int(val_share > 0)
-  min_novel = _MIN_NOVEL if n >= _MIN_NOVEL + min_base + min_val else 1
-  num_novel = max(min_novel, _rounded(novel_share * n))
+  spare = n - MIN_NOVEL
+  min_base = int(1 - val_share - novel_share > 1e-9 and spare > 0)
+  min_val = int(val_share > 0 and spare > min_base)
+  num_novel = max(MIN_NOVEL, _rounded(novel_share * n))
   num_val = max(min_val, _rounded(val_share * n)) if min_val else 0
   if not min_base:
-    num_novel = n - num_val
+    num_novel = max(MIN_NOVEL, n - num_val)
   while num_novel + num_val > n - min_base:
-    if num_novel - min_novel >= num_val - min_val:
+    if num_novel - MIN_NOVEL >= num_val - min_val:
       num_novel -= 1
     else:
       num_val -= 1
-  if n == _MIN_NOVEL:
-    num_novel, num_val = n, 0
 
   def key(name: str) -> bytes:
     return hashlib.sha256(f"{seed}\n{name}".encode()).digest()
@@ -132,8 +130,10 @@ def from_file(names: Sequence[str], path: str, where: str) -> Split:
   """
   place = pathlib.Path(path).expanduser()
   try:
-    given = json.loads(place.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
+    # Some editors of Windows put a mark of UTF-8 first.
+    text = place.read_text(encoding="utf-8-sig")
+    given = json.loads(text, object_pairs_hook=_dict)
+  except (OSError, ValueError, RecursionError) as error:
     raise types.InputError(
       f"cannot read the split file {place}: {error}"
     ) from error
@@ -164,14 +164,30 @@ def from_file(names: Sequence[str], path: str, where: str) -> Split:
   missing = [name for name in names if name not in seen]
   if missing:
     problems.append(f"it lacks {listing.shorten(list(map(repr, missing)))}")
-  if not result["novel"]:
-    problems.append("it has no novel class, expected at least one")
+  if len(result["novel"]) < MIN_NOVEL:
+    problems.append(too_few_novel("it", result["novel"]))
   if problems:
     raise types.InputError(
       f"the split file {place} does not fit the {len(names)} classes of "
       f"{where}: {listing.shorten(problems)}"
     )
   return {which: sorted(listed) for which, listed in result.items()}
+
+
+def too_few_novel(where: str, names: Sequence[str]) -> str:
+  """Says that there are fewer novel classes than an episode needs."""
+  which = f"1 novel class ({names[0]!r})" if names else "no novel class"
+  return f"{where} has {which}, expected at least {MIN_NOVEL} to tell apart"
+
+
+def _dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Of a JSON object; of equal keys `json` would keep the last one silently."""
+  result = dict(pairs)
+  if len(result) < len(pairs):
+    keys = [key for key, _ in pairs]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    raise ValueError(f"it has {', '.join(map(repr, twice))} more than once")
+  return result
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,27 +1,16 @@
 """A folder of class folders of pictures: the user's own data."""
 
 import os
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
 from fsl_jax import types
 from fsl_jax.data import listing, pictures
 from fsl_jax.data.builders import class_split, from_source
+from fsl_jax.data.builders import image_folder_classes as class_folders
 from fsl_jax.data.containers import tree
 
-_PICTURES = (
-  *("apng", "avif", "bmp", "dib", "gif", "j2k", "jfif", "jp2", "jpe", "jpeg"),
-  *("jpg", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff"),
-  "webp",
-)
-_NO_PICTURES = (
-  *("cfg", "csv", "db", "doc", "docx", "htm", "html", "ini", "ipynb", "json"),
-  *("jsonl", "log", "lnk", "m", "mat", "md", "npy", "npz", "pdf", "pickle"),
-  *("pkl", "py", "rst", "sh", "toml", "tsv", "txt", "url", "xls", "xlsx"),
-  *("xml", "yaml", "yml"),
-)
-_NO_PICTURE_NAMES = ("authors", "copying", "icon\r", "license", "readme")
+is_picture = class_folders.is_picture
+
 _ARCHIVES = ("bz2", "gz", "tar", "tbz2", "tgz", "txz", "xz", "zip")
 
 _SPELLINGS = {
@@ -41,11 +30,6 @@ _DEPTH = 8
 
 # Prefixes such as that of meta-train.
 _META = ("meta-", "meta_", "meta")
-
-_LAYOUT = (
-  "expected one folder per class with its pictures in it (CLASS/PICTURE.jpg), "
-  "or folders base, val and novel (or train, val and test) of such folders"
-)
 
 _SPLIT_OPTIONS = ("split_file", "seed", "val_share", "novel_share")
 
@@ -69,7 +53,7 @@ Pictures of the user's own, one folder per class.
     assert self.source is not None
     place, top = _top(tree.open_tree(self.source, self.scratch), self.scratch)
     splits = _split_folders(place, top)
-    classes = _classes(place, splits or {top: ""})
+    classes = class_folders.find(place, splits or {top: ""})
     names = sorted(classes)
     chosen: dict[str, list[str]]
     if splits is None:
@@ -83,6 +67,11 @@ Pictures of the user's own, one folder per class.
         for split in listing.SPLITS
       }
       how = "split by folders"
+      if len(chosen["novel"]) < class_split.MIN_NOVEL:
+        where = str(place.path / top)
+        raise types.InputError(
+          class_split.too_few_novel(where, chosen["novel"])
+        )
     num_images = {
       split: {name: classes[name].num_images for name in members}
       for split, members in chosen.items()
@@ -109,22 +98,13 @@ Pictures of the user's own, one folder per class.
       )
 
 
-class _Class(NamedTuple):
-  split: str  # "" if the folders do not say
-  folder: str
-  num_images: int
-
-
-def is_picture(base: str) -> bool:
-  """Whether a file of this name is taken for a picture."""
-  return _ending(base) in _PICTURES
-
-
 def only_archive(place: tree.Tree, folder: str = "") -> tree.File | None:
   """The one archive among the files of a folder on disk, or None."""
   if place.kind != "folder":
     return None
-  found = [f for f in place.files(folder) if _ending(f.base) in _ARCHIVES]
+  found = [
+    f for f in place.files(folder) if class_folders.ending(f.base) in _ARCHIVES
+  ]
   return found[0] if len(found) == 1 else None
 
 
@@ -133,7 +113,8 @@ def _top(
 ) -> tuple[tree.Tree, str]:
   """The tree, and the folder in it, that holds the classes or splits.
 
-  A folder or archive often holds a single folder, or a folder an archive.
+  A folder or archive often holds a single folder, or a folder an archive; or
+  one folder of pictures beside others of annotations.
   """
   top = ""
   for _ in range(_DEPTH):
@@ -142,14 +123,34 @@ def _top(
     folders = place.folders(top)
     if not folders and (archive := only_archive(place, top)):
       place, top = tree.open_tree(archive.where.path, scratch), ""
-    elif len(folders) == 1:
-      below = _join(top, folders[0])
-      if any(is_picture(file.base) for file in place.files(below)):
-        break
-      top = below
-    else:
+      continue
+    # An empty folder of a split is missing data and no annotation.
+    if len(folders) > 1 and not any(map(_as_split, folders)):
+      folders = _up_to_two_with_data(place, top, folders)
+    if len(folders) != 1:
       break
+    below = class_folders.join(top, folders[0])
+    if any(is_picture(file.base) for file in place.files(below)):
+      break
+    top = below
   return place, top
+
+
+def _up_to_two_with_data(
+  place: tree.Tree, top: str, folders: list[str]
+) -> list[str]:
+  """Those that hold a file that is a picture or may be one, until the second.
+
+  A folder of pictures of an unknown format must not pass for annotations.
+  """
+  found = []
+  for name in folders:
+    files = place.walk(class_folders.join(top, name))
+    if not all(class_folders.is_no_picture(file.base) for file in files):
+      found.append(name)
+      if len(found) == 2:
+        break
+  return found
 
 
 def _split_folders(place: tree.Tree, top: str) -> dict[str, str] | None:
@@ -168,69 +169,19 @@ def _split_folders(place: tree.Tree, top: str) -> dict[str, str] | None:
   if others:
     raise types.InputError(
       f"{where} has folders for splits ({', '.join(found)}) beside others "
-      f"({listing.shorten(others)}); {_LAYOUT}"
+      f"({listing.shorten(others)}); {class_folders.LAYOUT}"
     )
   if len(set(found.values())) < len(found):
     raise types.InputError(
       f"several of the folders {', '.join(found)} of {where} stand for the "
-      f"same split; {_LAYOUT}"
+      f"same split; {class_folders.LAYOUT}"
     )
   if "novel" not in found.values():
     raise types.InputError(
-      f"{where} has {', '.join(found)} but no novel (test) classes; {_LAYOUT}"
+      f"{where} has {', '.join(found)} but no novel (test) classes; "
+      f"{class_folders.LAYOUT}"
     )
-  return {_join(top, name): split for name, split in found.items()}
-
-
-def _classes(place: tree.Tree, parents: Mapping[str, str]) -> dict[str, _Class]:
-  """All classes by name, their pictures counted.
-
-  Args:
-    place: where.
-    parents: folders of class folders, with the split that they stand for.
-
-  Raises:
-    InputError: naming all folders and files that are not as expected.
-  """
-  classes: dict[str, _Class] = {}
-  of_key: dict[str, str] = {}  # folder by what names must differ in
-  problems = []
-  for parent, split in parents.items():
-    folders = place.folders(parent)
-    if not folders:
-      problems.append(f"{place.path / parent} has no class folders")
-    for base in folders:
-      folder = _join(parent, base)
-      name = unicodedata.normalize("NFC", base)
-      other = of_key.setdefault(_key(name), folder)
-      if other != folder:
-        problems.append(_clash(other, folder, parents))
-        continue
-      count, unknown = 0, []
-      for file in place.walk(folder):
-        if is_picture(file.base):
-          count += 1
-        elif not _is_no_picture(file.base):
-          unknown.append(file.name)
-      problems += [f"{file} may or may not be a picture" for file in unknown]
-      if not count:
-        problems.append(f"the class folder {folder} has no picture")
-      classes[name] = _Class(split, folder, count)
-  if problems:
-    raise types.InputError(
-      f"{place.path} cannot be used: {listing.shorten(problems)}; {_LAYOUT}; "
-      "remove what is no part of the data"
-    )
-  return classes
-
-
-def _clash(one: str, other: str, parents: Mapping[str, str]) -> str:
-  if len(parents) > 1 and one.rpartition("/")[0] != other.rpartition("/")[0]:
-    return (
-      f"the class of {one} is also in {other}, but splits of few-shot learning "
-      "share no class: point to one of the two, or join them"
-    )
-  return f"{one!a} and {other!a} differ only in case or Unicode form"
+  return {class_folders.join(top, name): split for name, split in found.items()}
 
 
 def _num_beside(place: tree.Tree, parents: Iterable[str]) -> int:
@@ -239,24 +190,8 @@ def _num_beside(place: tree.Tree, parents: Iterable[str]) -> int:
   )
 
 
-def _key(name: str) -> str:
-  return unicodedata.normalize("NFC", name.casefold())
-
-
 def _as_split(name: str) -> str | None:
   name = name.lower()
   for prefix in _META:
     name = name.removeprefix(prefix)
   return _SPELLINGS.get(name)
-
-
-def _ending(base: str) -> str:
-  return base.rpartition(".")[2].lower() if "." in base else ""
-
-
-def _is_no_picture(base: str) -> bool:
-  return _ending(base) in _NO_PICTURES or base.lower() in _NO_PICTURE_NAMES
-
-
-def _join(folder: str, name: str) -> str:
-  return f"{folder}/{name}" if folder else name

@@ -9,7 +9,7 @@ import numpy as np
 from fsl_jax import types
 from fsl_jax.data import listing
 from fsl_jax.data.builders import wordnet
-from fsl_jax.data.containers import pickles, tree
+from fsl_jax.data.containers import pickled_fields, pickles, tree
 
 _CACHE = "cached pickles"
 _SPLIT = "category split pickles"
@@ -116,10 +116,10 @@ def _parse(
   content = pickles.load(file.where, name=where)
   if not isinstance(content, dict):
     return None
-  content = {_text(key): value for key, value in content.items()}
+  content = pickled_fields.with_text_keys(content, where)
   if {"image_data", "class_dict"} <= set(content):
     images = _images(content["image_data"], where)
-    rows = _rows_of_classes(content["class_dict"], where)
+    rows = _rows_of_classes(content["class_dict"], len(images), where)
     layout = _CACHE
   elif {"data", "labels"} <= set(content):
     images = _images(content["data"], where)
@@ -137,7 +137,9 @@ def _parse(
 
 
 def _images(found: Any, where: str) -> np.ndarray:
-  images = np.asarray(found) if isinstance(found, list) else found
+  images = found
+  if isinstance(found, list) and _are_arrays(found):
+    images = np.stack(found)
   if not isinstance(images, np.ndarray):
     raise types.InputError(f"the images of {where} are no array")
   if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
@@ -148,19 +150,40 @@ def _images(found: Any, where: str) -> np.ndarray:
   return images
 
 
-def _rows_of_classes(found: Any, where: str) -> dict[str, np.ndarray]:
+def _are_arrays(found: list[Any]) -> bool:
+  """Whether they are arrays of one kind, none of which is there twice.
+
+  The same one a million times takes little room in a pickle.
+  """
+  return (
+    all(isinstance(image, np.ndarray) for image in found)
+    and len({(image.dtype, image.shape) for image in found}) == 1
+    and len(set(map(id, found))) == len(found)
+  )
+
+
+def _rows_of_classes(
+  found: Any, num_images: int, where: str
+) -> dict[str, np.ndarray]:
   if not isinstance(found, dict):
     raise types.InputError(f"class_dict of {where} is no dict")
-  return {
-    _text(name): np.sort(_whole(rows, f"class {_text(name)!r} of {where}"))
-    for name, rows in found.items()
-  }
+  rows_of, num_rows = {}, 0
+  for key, rows in found.items():
+    name = _class_name(key, where)
+    what = f"class {name!r} of {where}"
+    rows_of[name] = np.sort(pickled_fields.whole_numbers(rows, what))
+    num_rows += len(rows)
+    if num_rows > num_images:
+      raise types.InputError(
+        f"class_dict of {where} has more rows than its {num_images:,} images"
+      )
+  return rows_of
 
 
 def _rows_of_labels(
   content: dict[str, Any], num_images: int, where: str
 ) -> dict[str, np.ndarray]:
-  labels = _whole(content["labels"], f"labels of {where}")
+  labels = pickled_fields.whole_numbers(content["labels"], f"labels of {where}")
   if len(labels) != num_images:
     raise types.InputError(
       f"{where} has {len(labels):,} labels and {num_images:,} images"
@@ -171,9 +194,13 @@ def _rows_of_labels(
       f"{where} has no catname2label, without which nobody can tell which "
       "class a label is; take a copy that has it"
     )
+  names = [_class_name(key, where) for key in label_of]
+  numbers = pickled_fields.whole_numbers(
+    list(label_of.values()), f"labels in catname2label of {where}"
+  )
   rows = {
-    _text(name): np.flatnonzero(labels == label)
-    for name, label in label_of.items()
+    name: np.flatnonzero(labels == number)
+    for name, number in zip(names, numbers, strict=True)
   }
   if sum(map(len, rows.values())) != len(labels):
     raise types.InputError(
@@ -182,17 +209,8 @@ def _rows_of_labels(
   return rows
 
 
-def _whole(values: Any, what: str) -> np.ndarray:
-  try:
-    array = np.asarray(values)
-  except ValueError:
-    array = np.asarray("")
-  if array.size == 0 and array.ndim == 1:
-    return array.astype(np.int64)
-  if array.ndim != 1 or array.dtype.kind not in "iu":
-    raise types.InputError(f"{what} are no list of whole numbers")
-  return array.astype(np.int64)
-
-
-def _text(value: Any) -> str:
-  return value.decode("latin1") if isinstance(value, bytes) else str(value)
+def _class_name(key: Any, where: str) -> str:
+  """A class by its key, which is a number in some data sets."""
+  if type(key) is int and abs(key) < 2**63:
+    return str(key)
+  return pickled_fields.text(key, f"names of classes of {where}")

@@ -14,7 +14,13 @@ import numpy as np
 from fsl_jax import types
 from fsl_jax.data import listing
 from fsl_jax.data.builders import wordnet
-from fsl_jax.data.containers import archives, members, pickles, tree
+from fsl_jax.data.containers import (
+  archives,
+  members,
+  pickled_fields,
+  pickles,
+  tree,
+)
 
 _LABELS = "_labels.pkl"
 # The first one wins: a PNG says itself in which order its channels are.
@@ -107,7 +113,7 @@ def _part(
   where = seen.show(labels)
   content = pickles.load(labels.where, name=where)
   if isinstance(content, dict):
-    content = {_text(key): value for key, value in content.items()}
+    content = pickled_fields.with_text_keys(content, where)
   if not isinstance(content, dict) or not (
     {"label_specific", "label_specific_str"} <= set(content)
   ):
@@ -116,15 +122,17 @@ def _part(
     )
   known = {entry.words: entry.wnid for entry in classes}
   known |= {entry.wnid: entry.wnid for entry in classes}
-  words = [_text(name) for name in content["label_specific_str"]]
+  words = pickled_fields.texts(
+    content["label_specific_str"], f"label_specific_str of {where}"
+  )
   if unknown := [name for name in words if name not in known]:
     raise types.InputError(
       f"{where} has classes that are not of the list of Tiered-ImageNet: "
       f"{listing.shorten([repr(name) for name in unknown])}"
     )
-  rows = np.asarray(content["label_specific"])
-  if rows.ndim != 1 or rows.dtype.kind not in "iu":
-    raise types.InputError(f"label_specific of {where} are no whole numbers")
+  rows = pickled_fields.whole_numbers(
+    content["label_specific"], f"label_specific of {where}"
+  )
   if len(rows) and not 0 <= rows.min() <= rows.max() < len(words):
     raise types.InputError(
       f"label_specific of {where} are {rows.min()} to {rows.max()}, there are "
@@ -231,7 +239,3 @@ def _check_number(where: str, num_images: int, part: _Part) -> None:
       f"{where} has {num_images:,} images, but {part.stem}{_LABELS} has "
       f"{len(part.labels):,} labels"
     )
-
-
-def _text(value: Any) -> str:
-  return value.decode("latin1") if isinstance(value, bytes) else str(value)

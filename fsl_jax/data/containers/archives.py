@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from fsl_jax import types
 from fsl_jax.data import listing
+from fsl_jax.data.containers import names
 
 _OPENERS: dict[bytes, Any] = {
   b"\x1f\x8b": gzip.open,
@@ -33,6 +34,9 @@ _OPENERS: dict[bytes, Any] = {
 }
 
 _BLOCK = 512  # bytes of a tar header
+# Of the other ones ZipFile decompresses as much as there is at once, however
+# little it was asked for: a hundred bytes of bzip2 may be gigabytes.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # What the readers of the standard library raise for damaged archives.
 _BROKEN = (
@@ -94,11 +98,17 @@ def refuse_broken(path: str | os.PathLike[str]) -> Iterator[None]:
     ) from error
 
 
-def read(where: listing.FileRange | listing.ZipMember) -> bytes:
+def read(
+  where: listing.FileRange | listing.ZipMember, limit: int | None = None
+) -> bytes:
   """The bytes of a file of a folder or archive; from any thread or process.
 
+  Args:
+    where: the file.
+    limit: most bytes that are admitted; None admits any number.
+
   Raises:
-    InputError: if the archive is damaged, or the file cut short.
+    InputError: if the archive is damaged, the file cut short or larger.
   """
   if isinstance(where, listing.ZipMember):
     with refuse_broken(where.path):
@@ -106,12 +116,19 @@ def read(where: listing.FileRange | listing.ZipMember) -> bytes:
       with _lock:  # ZipFile counts its readers without one.
         member = archive.open(where.name)
       with member:
-        return member.read()
-  with open(where.path, "rb") as file:
-    file.seek(where.offset)
-    data = file.read(where.size)
-  if where.size >= 0 and len(data) < where.size:
-    raise types.InputError(f"{where.path} is cut short")
+        data = member.read(-1 if limit is None else limit + 1)
+  else:
+    with open(where.path, "rb") as file:
+      size = where.size
+      if limit is not None:
+        left = os.fstat(file.fileno()).st_size - where.offset
+        size = min(left if size < 0 else size, limit + 1)
+      file.seek(where.offset)
+      data = file.read(size)
+    if len(data) < size:
+      raise types.InputError(f"{where.path} is cut short")
+  if limit is not None and len(data) > limit:
+    raise types.InputError(f"the file has more than {limit / 2**20:g} MiB")
   return data
 
 
@@ -180,8 +197,8 @@ def tar_files(
         if member.size < 0 or member.offset_data <= last:
           raise tarfile.ReadError("a header gives an impossible size")
         last = member.offset_data
-        name = _safe_name(member.name, shown)
-        if member.isdir() or _is_hidden(name):
+        name = names.safe(member.name, shown)
+        if member.isdir() or names.has_hidden_part(name):
           continue
         _check_plain(member, shown)
         if member.offset_data + member.size > end:
@@ -215,14 +232,14 @@ def zip_files(path: str | os.PathLike[str]) -> Iterator[File]:
   """Files of a zip, in its order; hidden ones left out.
 
   Raises:
-    InputError: if it is damaged, or holds links, devices, encrypted members or
-      unsafe names.
+    InputError: if it is damaged, or holds links, devices, unsafe names, or
+      members that are encrypted or neither stored nor deflated.
   """
   path = os.fspath(path)
   with refuse_broken(path), zipfile.ZipFile(path) as archive:
     for info in archive.infolist():
-      name = _safe_name(_zip_name(info), path)
-      if info.filename.endswith(("/", "\\")) or _is_hidden(name):
+      name = names.safe(_zip_name(info), path)
+      if info.filename.endswith(("/", "\\")) or names.has_hidden_part(name):
         continue
       kind = ""
       # The upper half of the attributes is the Unix mode.
@@ -231,6 +248,8 @@ def zip_files(path: str | os.PathLike[str]) -> Iterator[File]:
         kind = "a link" if mode == stat.S_IFLNK else "a device or the like"
       elif info.flag_bits & _ENCRYPTED_FLAG:
         kind = "encrypted"
+      elif info.compress_type not in _METHODS:
+        kind = "compressed by a method other than deflate"
       if kind:
         raise types.InputError(
           f"the archive {path} holds {info.filename!r}, which is {kind}; only "
@@ -266,29 +285,6 @@ def _open_zip(path: str, key: tuple[int, ...]) -> zipfile.ZipFile:
   """Opening reads the whole index, hence once."""
   del key
   return zipfile.ZipFile(path)
-
-
-def _safe_name(name: str, archive: str) -> str:
-  try:
-    name.encode()
-  except UnicodeEncodeError:  # Old tars do not say how names are encoded.
-    name = name.encode("utf-8", "surrogateescape").decode("latin-1")
-  path = pathlib.PurePosixPath(name.replace("\\", "/"))
-  drive = pathlib.PureWindowsPath(name).drive
-  if path.is_absolute() or ".." in path.parts or drive:
-    raise types.InputError(
-      f"the archive {archive} holds {name!r}, which leads outside of it"
-    )
-  return str(path)
-
-
-def _is_hidden(name: str) -> bool:
-  return any(is_hidden(part) for part in name.split("/"))
-
-
-def is_hidden(base: str) -> bool:
-  """Whether a file or folder of this name is no part of the data."""
-  return base.startswith(".") or base == "__MACOSX"
 
 
 def _opener(path: str | os.PathLike[str]) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from fsl_jax import types
 from fsl_jax.data import listing
-from fsl_jax.data.containers import archives
+from fsl_jax.data.containers import archives, names
 
 File = archives.File
 read = archives.read
@@ -63,7 +63,7 @@ class Tree:
     if self._index is not None:
       return self._index.get(name)
     path = self.path / name
-    if any(map(archives.is_hidden, name.split("/"))) or not path.is_file():
+    if names.has_hidden_part(name) or not path.is_file():
       return None
     where = listing.FileRange(os.fspath(path))
     return File(name, path.stat().st_size, where)
@@ -92,7 +92,7 @@ class Tree:
     try:
       with os.scandir(self.path / folder) as found:
         for item in found:
-          if archives.is_hidden(item.name):
+          if names.is_hidden(item.name):
             continue
           _check_readable(item)
           name = _join(folder, item.name)
@@ -101,6 +101,11 @@ class Tree:
           elif item.is_file():
             where = listing.FileRange(item.path)
             files.append(File(name, item.stat().st_size, where))
+          else:
+            raise types.InputError(
+              f"{item.path} is a device or the like; only plain files and "
+              "folders are admitted"
+            )
     except (FileNotFoundError, NotADirectoryError):
       return [], []
     return sorted(folders), sorted(files)
@@ -124,6 +129,10 @@ def open_tree(
     return Tree(path, "folder")
   if not path.exists():
     raise types.InputError(f"{path} does not exist")
+  if not path.is_file():  # Opening a pipe would wait for its writer.
+    raise types.InputError(
+      f"{path} is a device or the like; expected a folder or an archive"
+    )
   with archives.refuse_broken(path):
     # Tars first: one that ends with a zip looks like a zip from behind.
     if archives.is_tar(path):
