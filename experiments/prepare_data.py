@@ -227,10 +227,10 @@ def main(argv: list[str]) -> None:
   beside = [
     f"--{flag.name}"
     for flag in (_SOURCE, _OVERWRITE, _SKIP_BAD, *_OPTIONS)
-    if flag.present
+    if flag.value not in (None, False)
   ]
   if beside and not _DATASET.value:
-    raise types.InputError(f"{', '.join(beside)} go with --dataset only")
+    raise types.InputError(f"only --dataset takes {', '.join(beside)}")
   if _LIST.value:
     _list(_DATA_DIR.value)
   if _VERIFY.value:

@@ -1,6 +1,7 @@
 """Making a data set: what is written, what is refused, what survives."""
 
 import collections
+import json
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -271,6 +272,35 @@ class TestAgain:
       types.InputError, match=f"source {source}, now {moved}; --overwrite"
     ):
       tiny_source.prepare(moved, data_dir)
+
+  def test_one_source_has_many_spellings(
+    self, source, data_dir, tmp_path, monkeypatch
+  ):
+    found = tiny_source.prepare(source, data_dir)
+    (tmp_path / "link").symlink_to(source)
+    monkeypatch.chdir(tmp_path)
+    for spelling in ("link", f"{source}/../{source.name}/"):
+      assert tiny_source.prepare(spelling, data_dir) == found
+
+  def test_content_of_a_split_file_counts(self, source, data_dir, tmp_path):
+    path = tmp_path / "split.json"
+    classes = tiny_source.write(
+      tmp_path / "flat", {"base": dict.fromkeys("abcd", 1)}
+    )
+
+    def prepare(novel: str) -> data.Description:
+      rest = [name for name in "abcd" if name not in novel]
+      path.write_text(json.dumps({"base": rest, "novel": list(novel)}))
+      return data.prepare(
+        "image_folder/four",
+        source=classes / "base",
+        data_dir=data_dir,
+        options={"split_file": str(path)},
+      )
+
+    assert prepare("ab") == prepare("ab")
+    with pytest.raises(types.InputError, match="split_file with SHA-256"):
+      prepare("abc")
 
   def test_other_options_are_refused(self, source, data_dir):
     options = {"size_px": 5}

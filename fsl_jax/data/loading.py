@@ -20,7 +20,13 @@ from fsl_jax.data import fingerprint as fingerprint_lib
 
 SPLITS = (*listing.SPLITS, "base+val")
 
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
+_NOT_WRITABLE = (
+  errno.EACCES,
+  errno.EPERM,
+  errno.EROFS,
+  errno.ENOSPC,
+  errno.EDQUOT,
+)
 
 
 def read(

@@ -6,6 +6,7 @@ tensorflow-datasets. It appears under that name all at once, when complete.
 
 import contextlib
 import errno
+import hashlib
 import importlib
 import io
 import os
@@ -229,7 +230,7 @@ def prepare(
   where = folder(name, data_dir)
   found = None if overwrite else describe(name, data_dir)
   if found is not None:
-    _refuse_other(found, given, options or {})
+    _refuse_other(found, given, _recorded(options or {}))
     return found
   if given is not None and not given.exists():
     raise types.InputError(f"the source {given} does not exist")
@@ -243,6 +244,7 @@ def prepare(
     builder.scratch = place / "scratch"
     builder.scratch.mkdir()
     builder.options = dict(options or {})
+    builder.recorded_options = _recorded(options or {})
     builder.skip_bad = skip_bad
     tfds.display_progress_bar(False)
     try:
@@ -255,11 +257,14 @@ def prepare(
     made = pathlib.Path(builder.data_dir)
     # Read back from disk: what loads fast is also what was checked.
     result = description.read(name, made)
-    resident.make_usual(result, builder_class.USUAL_SIZE_PX, progress)
+    try:
+      resident.make_usual(result, builder_class.USUAL_SIZE_PX, progress)
+    except OSError as error:  # not of a folder that will be gone
+      raise OSError(error.errno, error.strerror, os.fspath(where)) from error
     if where.exists() and overwrite:
       where.rename(place / "old")
     if not where.exists():
-      made.rename(where)
+      _put(made, where, place / "old")
     elif description.read(name, where).fingerprint != result.fingerprint:
       raise types.InputError(
         f"another process prepared {name} in {where} meanwhile, from other "
@@ -268,6 +273,26 @@ def prepare(
   complete = describe(name, data_dir)
   assert complete is not None
   return complete
+
+
+def _put(made: pathlib.Path, where: pathlib.Path, old: pathlib.Path) -> None:
+  """Moves what was made to its place, or else what was there back."""
+  try:
+    made.rename(where)
+  except BaseException:
+    if old.exists() and not where.exists():
+      old.rename(where)
+    raise
+
+
+def _recorded(options: Mapping[str, Any]) -> dict[str, Any]:
+  """Options to be compared later: of a file, its content counts."""
+  recorded = dict(options)
+  path = pathlib.Path(recorded.get("split_file") or "").expanduser()
+  if path.is_file():
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    recorded["split_file"] = f"with SHA-256 {digest[:16]}"
+  return recorded
 
 
 def _refuse_other(
@@ -312,7 +337,8 @@ def option_names(name: str) -> tuple[str, ...]:
 def _absolute(source: str | os.PathLike[str]) -> pathlib.Path:
   if not os.fspath(source):
     raise types.InputError("the source is empty; expected a folder or archive")
-  return pathlib.Path(source).expanduser().absolute()
+  # One place has many spellings.
+  return pathlib.Path(os.path.realpath(pathlib.Path(source).expanduser()))
 
 
 def _as_os_error(error: RuntimeError, where: pathlib.Path) -> Exception:

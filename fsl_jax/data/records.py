@@ -1,6 +1,7 @@
 """Encoded records of a prepared split, by position; nothing is decoded."""
 
 import functools
+import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ class Records(NamedTuple):
   num_images: int
   fingerprint: str  # of the split
   index_digest: str
+  stamp: str = ""  # changes when a file is replaced; a key of caches only
 
   def read(self, positions: Sequence[int] | np.ndarray) -> list[Record]:
     """Reads some records, in the order given.
@@ -63,31 +65,52 @@ _NONE = Record(b"", 0, "", "")
 
 def of(found: description.Description, split: str) -> Records:
   """Records of a split."""
+  files = (
+    *found.folder.glob(f"*-{split}.array_record*"),
+    *found.folder.glob(f"{split}.*.npy"),
+  )
+  stats = [(path.name, path.stat()) for path in sorted(files)]
+  stamp = [(n, s.st_ino, s.st_size, s.st_mtime_ns) for n, s in stats]
   return Records(
     os.fspath(found.folder),
     split,
     found.num_images[split],
     found.fingerprints[split],
     found.index_digests[split],
+    hashlib.sha256(repr(stamp).encode()).hexdigest(),
   )
+
+
+def check(records: Records) -> Any:
+  """What tfds says of the data set in the folder.
+
+  Raises:
+    InputError: if that is another one by now.
+  """
+  import tensorflow_datasets as tfds
+
+  info = tfds.builder_from_directory(records.folder).info
+  now = (
+    info.metadata["fingerprints"][records.split],
+    info.metadata["index_digests"].get(records.split, ""),
+  )
+  if now != (records.fingerprint, records.index_digest):
+    raise types.InputError(
+      f"the data set in {records.folder} was made again since it was loaded; "
+      "load it again"
+    )
+  return info
 
 
 # A process forked while another thread reads must open the files anew.
 @functools.lru_cache(maxsize=8)
 def _open(records: Records, process: int) -> _Files:
   del process
-  import tensorflow_datasets as tfds
   from array_record.python import array_record_module
 
   # tfds knows the files; its own reader decodes with whichever of two
   # libraries is installed, and starts threads at every call.
-  info = tfds.builder_from_directory(records.folder).info
-  if info.metadata["fingerprints"][records.split] != records.fingerprint:
-    raise types.InputError(
-      f"the data set in {records.folder} was made again from other data since "
-      "it was loaded; start again"
-    )
-  split = info.splits[records.split]
+  split = check(records).splits[records.split]
   readers = [
     # Nothing is read ahead: rows come in any order.
     array_record_module.ArrayRecordReader(

@@ -96,6 +96,7 @@ def _read(part: Records, rows: np.ndarray) -> list[records.Record]:
 
 @functools.lru_cache(maxsize=8)
 def _order(part: Records) -> index.Index:
+  records.check(part)
   return index.read(part)
 
 

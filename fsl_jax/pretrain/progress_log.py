@@ -37,6 +37,8 @@ class Bar:
     if record["train_accuracy"] is not None:
       values["train acc"] = f"{record['train_accuracy']:.1%}"
     values["images/s"] = f"{record['images_per_s']:.0f}"
+    # Sums of fractions end a little beside it.
+    self._bar.n = record["epoch"]
     self._bar.set_postfix(values)
 
   def close(self) -> None:

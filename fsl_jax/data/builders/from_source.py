@@ -67,6 +67,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
   downloads: pathlib.Path = pathlib.Path("downloads")
   scratch: pathlib.Path = pathlib.Path()  # removed afterwards
   options: Mapping[str, Any] = {}
+  recorded_options: Mapping[str, Any] = {}  # the same, files by their content
   skip_bad = False
 
   def __init_subclass__(
@@ -257,7 +258,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
       "fingerprint": fingerprint.of_splits(fingerprints),
       "form": found.form,
       "source": "" if self.given is None else str(self.given),
-      "options": dict(self.options),
+      "options": dict(self.recorded_options),
       "rule": self.rule().describe() if tally.num_resized else "as they were",
       "num_resized": tally.num_resized,
       # Of all images; None if they differ.
