@@ -1,6 +1,5 @@
 """Loading by name: what users ask for, and what they get wrong."""
 
-import inspect
 import pathlib
 import re
 import subprocess
@@ -12,7 +11,7 @@ import tiny_source
 from PIL import Image
 
 from fsl_jax import data, types
-from fsl_jax.data import loading, prepared
+from fsl_jax.data import prepared
 
 _ROOT = pathlib.Path(__file__).parent.parent
 
@@ -162,9 +161,11 @@ def test_verify_tells_what_was_verified(found, data_dir):
   assert data.verify("tiny", data_dir=data_dir) == found
 
 
-def test_the_public_door_is_the_whole_reader():
-  """`data.load` repeats the signature of `loading.read`."""
-  assert inspect.signature(data.load) == inspect.signature(loading.read)
+@pytest.mark.parametrize(
+  "name", ["mini_imagenet", "tiered_imagenet", "imagenet21k", "image_folder"]
+)
+def test_size_and_fit_may_be_chosen_where_pictures_are_resized(name):
+  assert {"size_px", "fit"} <= set(prepared.option_names(name))
 
 
 def test_importing_the_library_is_light():

@@ -26,7 +26,7 @@ resized by different programs, so their fingerprints differ.
   NUM_CLASSES: ClassVar = {"base": 64, "val": 16, "novel": 20}
   IMAGES_PER_CLASS = _PER_CLASS
   RULE = pictures.Rule(size_px=84, fit="squash")
-  OPTIONS = ()
+  OPTIONS = ("size_px", "fit")
   WHERE = (
     "Mini-ImageNet is made of ImageNet and has no official download; expected "
     "is a folder or archive of class folders (n01532829, ...), or images/ with "

@@ -18,7 +18,7 @@ an image is the WordNet id of its super-class.
 """
   NUM_CLASSES: ClassVar = {"base": 351, "val": 97, "novel": 160}
   RULE = pictures.Rule(size_px=84, fit="squash")
-  OPTIONS = ()
+  OPTIONS = ("size_px", "fit")
   WHERE = (
     "Tiered-ImageNet is made of ImageNet; expected is the folder of its "
     "authors with train_images_png.pkl (or train_images.npz), train_labels.pkl "
