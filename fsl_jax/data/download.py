@@ -9,10 +9,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fsl_jax import types, version
+from fsl_jax.data import parallel
 
 _BLOCK = 1 << 20  # bytes
 _TIMEOUT_S = 30.0  # without a byte
@@ -20,10 +21,6 @@ _TRIES = 4  # in a row that bring nothing new
 _WAIT_S = 1.0  # before another try; doubles while nothing new comes
 
 _PASSING = (408, 429, 500, 502, 503, 504)  # HTTP errors worth another try
-
-
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-"""Wraps so many things to report how far their consumer got, as tqdm does."""
 
 
 class _Interrupted(Exception):
@@ -40,7 +37,7 @@ def fetch(
   sha256: str,
   size_bytes: int,
   folder: str | os.PathLike[str],
-  progress: Progress | None = None,
+  progress: parallel.Progress | None = None,
 ) -> pathlib.Path:
   """Downloads a file, or finds that it is there.
 

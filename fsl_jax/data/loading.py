@@ -29,7 +29,7 @@ _NOT_WRITABLE = (
 )
 
 
-def read(
+def load(
   name: str,
   split: str,
   *,
@@ -40,22 +40,24 @@ def read(
   """Loads one split of a prepared data set.
 
   Args:
-    name: one of `prepared.names()`, or image_folder/NAME.
-    split: one of `SPLITS`. In "base+val" the classes of base come first.
-    data_dir: as for `prepared.folder`.
-    image_size_px: height and width to resize to (antialiased bilinear); None
-      keeps the size of the prepared images.
+    name: one of `names()`, such as "cifar_fs", or image_folder/NAME.
+    split: "base", "val", "novel", or "base+val" (classes of base first).
+    data_dir: root of all prepared data sets; None is the default of
+      tensorflow-datasets: $TFDS_DATA_DIR, or a folder in the home directory.
+    image_size_px: height and width to resize to, antialiased bilinear; None
+      keeps the prepared size.
     in_memory: True gives one array, memory-mapped from a file that is made at
       the first time, or decoded into memory if it cannot be written; False
       images that are decoded when asked for; None takes the array where it can
-      be written and that of all splits has at most `resident.LIMIT_BYTES`.
+      be written and that of all splits has at most 32 GiB.
 
   Returns:
-    The images, sorted by class, and within a class by their pixels.
+    [n, H, W, 3] uint8 images in [0, 255], grey ones with three equal
+    channels, sorted by class and within a class by their pixels.
 
   Raises:
-    InputError: if the data set or split is unknown, not prepared, empty or
-      damaged, or if image_size_px is not positive or missing.
+    InputError: one sentence; if the data set or split is unknown, the data
+      set not prepared, empty or damaged, or image_size_px not positive.
   """
   if image_size_px is not None:
     types.check_whole("image_size_px", image_size_px, at_least=1)
@@ -157,7 +159,7 @@ def verify(
   """Decodes every image and compares the fingerprints with the stored ones.
 
   Args:
-    name: as for `read`.
+    name: as for `load`.
     data_dir: as for `prepared.folder`.
 
   Returns:

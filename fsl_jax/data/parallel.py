@@ -6,9 +6,12 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fsl_jax import types
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps so many things to report how far their consumer got, as tqdm does."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,12 +22,16 @@ MIN_PICTURES = 5000
 
 def num_workers(num_pictures: int) -> int:
   """Worker processes worth starting: 0 for few pictures, else one per core."""
-  cores = (
-    len(os.sched_getaffinity(0))
-    if hasattr(os, "sched_getaffinity")
-    else os.cpu_count() or 1
-  )
-  return 0 if num_pictures < MIN_PICTURES or cores == 1 else cores
+  return 0 if num_pictures < MIN_PICTURES else one_per_core()
+
+
+def one_per_core() -> int:
+  """As many worker processes as cores; 0 where there is but one core."""
+  if hasattr(os, "sched_getaffinity"):  # not on macOS
+    cores = len(os.sched_getaffinity(0))
+  else:
+    cores = os.cpu_count() or 1
+  return 0 if cores == 1 else cores
 
 
 def ordered(

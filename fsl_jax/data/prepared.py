@@ -18,9 +18,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fsl_jax import types
-from fsl_jax.data import description, listing, resident, workplace
-
-Progress = resident.Progress
+from fsl_jax.data import (
+  description,
+  listing,
+  parallel,
+  resident,
+  workplace,
+)
 
 # Name of the data set to the builder's module, in `builders`, and class.
 _BUILDERS = {
@@ -195,7 +199,7 @@ def prepare(
   overwrite: bool = False,
   skip_bad: bool = False,
   options: Mapping[str, Any] | None = None,
-  progress: Progress | None = None,
+  progress: parallel.Progress | None = None,
 ) -> description.Description:
   """Makes a data set, or finds that it is there.
 

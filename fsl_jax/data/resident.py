@@ -8,7 +8,7 @@ records, which are checked against their fingerprints on the way.
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,9 +29,6 @@ from fsl_jax.data import (
 LIMIT_BYTES = 32 * 2**30
 """Data sets whose arrays would take more are read from their records."""
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-"""Wraps so many things to report how far their consumer got, as tqdm does."""
-
 _FOLDER = "arrays"
 _CHUNK = 256  # images
 
@@ -50,7 +47,7 @@ def sizes(found: description.Description) -> list[int]:
 def make_usual(
   found: description.Description,
   size_px: int | None,
-  progress: Progress | None = None,
+  progress: parallel.Progress | None = None,
 ) -> None:
   """Makes the array of the usual size, if the data set fits; checks it anyway.
 
@@ -73,7 +70,7 @@ def make_usual(
 def make(
   found: description.Description,
   size_px: int,
-  progress: Progress | None = None,
+  progress: parallel.Progress | None = None,
 ) -> None:
   """Decodes all images into the array of a size.
 
@@ -96,7 +93,9 @@ def make(
 
 
 def _make(
-  found: description.Description, size_px: int, progress: Progress | None
+  found: description.Description,
+  size_px: int,
+  progress: parallel.Progress | None,
 ) -> None:
   shape = (sum(found.num_images.values()), size_px, size_px, 3)
   with workplace.new(found.folder / _FOLDER) as place:
@@ -167,7 +166,7 @@ def decode(
   split: str,
   size_px: int | None,
   out: np.ndarray | array_file.Part | None,
-  progress: Progress | None = None,
+  progress: parallel.Progress | None = None,
 ) -> None:
   """Decodes a split, in parallel, and checks its fingerprint.
 
@@ -222,7 +221,7 @@ def decode(
 
 
 def check(
-  found: description.Description, progress: Progress | None = None
+  found: description.Description, progress: parallel.Progress | None = None
 ) -> None:
   """Decodes every record and compares the fingerprints.
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from fsl_jax import types
 from fsl_jax.data import index, parallel, pictures, records
-from fsl_jax.data.records import Records
 
 
 class StreamedImages:
@@ -26,7 +25,7 @@ class StreamedImages:
   dtype = np.dtype(np.uint8)
   ndim = 4
 
-  def __init__(self, parts: Sequence[Records], image_size_px: int):
+  def __init__(self, parts: Sequence[records.Records], image_size_px: int):
     self._parts = tuple(parts)
     self._size_px = image_size_px
     self._starts = np.cumsum([0, *(part.num_images for part in parts)])
@@ -71,7 +70,7 @@ class StreamedImages:
 class RecordIds(Sequence[str]):
   """Ids of the images of splits, read when asked for."""
 
-  def __init__(self, parts: Sequence[Records]):
+  def __init__(self, parts: Sequence[records.Records]):
     self._parts = tuple(parts)
     self._starts = np.cumsum([0, *(part.num_images for part in parts)])
 
@@ -89,19 +88,19 @@ class RecordIds(Sequence[str]):
     return record.id
 
 
-def _read(part: Records, rows: np.ndarray) -> list[records.Record]:
+def _read(part: records.Records, rows: np.ndarray) -> list[records.Record]:
   with _refuse_damage(part):
     return part.read(_order(part).positions[rows])
 
 
 @functools.lru_cache(maxsize=8)
-def _order(part: Records) -> index.Index:
+def _order(part: records.Records) -> index.Index:
   records.check(part)
   return index.read(part)
 
 
 @contextlib.contextmanager
-def _refuse_damage(part: Records, what: str = "") -> Iterator[None]:
+def _refuse_damage(part: records.Records, what: str = "") -> Iterator[None]:
   """Turns whatever reading damaged files raises into one sentence."""
   try:
     yield
@@ -135,7 +134,7 @@ def batches(
   if isinstance(dataset.images, np.ndarray):
     workers = 0
   elif workers is None:
-    workers = parallel.num_workers(parallel.MIN_PICTURES)
+    workers = parallel.one_per_core()
   tasks = ((dataset.images, batch) for batch in rows)
   for (_, batch), images in parallel.ordered(_take, tasks, workers=workers):
     yield images, np.asarray(dataset.class_ids[batch])

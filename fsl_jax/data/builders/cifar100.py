@@ -119,7 +119,7 @@ def _folders(place: tree.Tree) -> Iterator[str]:
       yield folder
       names = place.folders(folder)
       if len(names) < _MAX_FOLDERS:
-        below += [f"{folder}/{name}" if folder else name for name in names]
+        below += [tree.join(folder, name) for name in names]
     level = below
 
 

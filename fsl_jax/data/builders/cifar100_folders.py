@@ -66,7 +66,7 @@ def _folders_with_pictures(
     yield folder
   if depth:
     for name in place.folders(folder):
-      below = f"{folder}/{name}" if folder else name
+      below = tree.join(folder, name)
       yield from _folders_with_pictures(place, below, depth - 1)
 
 

@@ -259,7 +259,9 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
       "form": found.form,
       "source": "" if self.given is None else str(self.given),
       "options": dict(self.recorded_options),
-      "rule": self.rule().describe() if tally.num_resized else "as they were",
+      "rule": (
+        self.rule() if tally.num_resized else pictures.Rule()
+      ).describe(),
       "num_resized": tally.num_resized,
       # Of all images; None if they differ.
       "size": None if others else list(size),

@@ -7,11 +7,12 @@ out here; everything is deterministic.
 
 import collections
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from fsl_jax.data import parallel
 from fsl_jax.data.builders import icon_fonts
 
 MIN_PACKS = 4
@@ -21,9 +22,6 @@ _SAME = 2.0  # the same between classes, where small things matter ("+", "-")
 
 SPLIT_SEED = 0
 _SPLIT_FRACTIONS = {"base": 0.65, "val": 0.15}  # the rest is novel
-
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-"""Wraps so many things to report how far their consumer got, as tqdm does."""
 
 
 class Drawing(NamedTuple):
@@ -121,7 +119,7 @@ def _drop_ambiguous(drawings: Sequence[Drawing]) -> list[Drawing]:
   ]
 
 
-def build(progress: Progress | None = None) -> list[Drawing]:
+def build(progress: parallel.Progress | None = None) -> list[Drawing]:
   """Draws the data set.
 
   Args:

@@ -129,7 +129,7 @@ def _top(
       folders = _up_to_two_with_data(place, top, folders)
     if len(folders) != 1:
       break
-    below = class_folders.join(top, folders[0])
+    below = tree.join(top, folders[0])
     if any(is_picture(file.base) for file in place.files(below)):
       break
     top = below
@@ -145,7 +145,7 @@ def _up_to_two_with_data(
   """
   found = []
   for name in folders:
-    files = place.walk(class_folders.join(top, name))
+    files = place.walk(tree.join(top, name))
     if not all(class_folders.is_no_picture(file.base) for file in files):
       found.append(name)
       if len(found) == 2:
@@ -181,7 +181,7 @@ def _split_folders(place: tree.Tree, top: str) -> dict[str, str] | None:
       f"{where} has {', '.join(found)} but no novel (test) classes; "
       f"{class_folders.LAYOUT}"
     )
-  return {class_folders.join(top, name): split for name, split in found.items()}
+  return {tree.join(top, name): split for name, split in found.items()}
 
 
 def _num_beside(place: tree.Tree, parents: Iterable[str]) -> int:

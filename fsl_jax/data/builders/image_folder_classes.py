@@ -65,7 +65,7 @@ def find(place: tree.Tree, parents: Mapping[str, str]) -> dict[str, Class]:
     if not folders:
       problems.append(f"{place.path / parent} has no class folders")
     for base in folders:
-      folder = join(parent, base)
+      folder = tree.join(parent, base)
       name = unicodedata.normalize("NFC", base)
       other = of_key.setdefault(_key(name), folder)
       if _above(other) != parent:
@@ -166,8 +166,3 @@ def _key(name: str) -> str:
 def ending(base: str) -> str:
   """What follows the last dot of a name, in lower case."""
   return base.rpartition(".")[2].lower() if "." in base else ""
-
-
-def join(folder: str, name: str) -> str:
-  """The name of a file or folder in a folder; "" is the topmost one."""
-  return f"{folder}/{name}" if folder else name

@@ -133,7 +133,7 @@ def _synsets(place: tree.Tree) -> dict[str, _Synset]:
             problems.append(f"{file.name} is compressed, expected a plain tar")
           add(name, _Synset(folder, file))
       for name in place.folders(folder):
-        path = f"{folder}/{name}" if folder else name
+        path = tree.join(folder, name)
         if _SYNSET.fullmatch(name):
           add(name, _Synset(path, None))
         else:

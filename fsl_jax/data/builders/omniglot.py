@@ -124,7 +124,7 @@ the split of Vinyals et al. by character: 1,028 base, 172 val, 423 novel.
             "expected both, as folders or zips"
           )
       level = [
-        f"{folder}/{name}" if folder else name
+        tree.join(folder, name)
         for folder in level
         for name in top.folders(folder)
       ]
@@ -134,7 +134,7 @@ the split of Vinyals et al. by character: 1,028 base, 172 val, 423 novel.
     )
 
   def _half(self, top: tree.Tree, folder: str, half: str) -> "_Half":
-    inside = f"{folder}/{half}" if folder else half
+    inside = tree.join(folder, half)
     archive = top.get(f"{inside}.zip")
     # A zip is whole or damaged; what was unpacked may lack anything.
     if archive is None:

@@ -68,7 +68,7 @@ def survey(place: tree.Tree) -> Survey:
       names = place.folders(folder)
       others = [name for name in names if not _ID.fullmatch(name)]
       for name in names:
-        path = f"{folder}/{name}" if folder else name
+        path = tree.join(folder, name)
         if _ID.fullmatch(name):
           folders.setdefault(name, []).append(path)
         elif depth < _DEPTH and len(others) <= _MAX_FOLDERS:

@@ -40,3 +40,8 @@ def is_hidden(base: str) -> bool:
 def has_hidden_part(name: str) -> bool:
   """Whether it, or a folder that it lies in, is hidden."""
   return any(map(is_hidden, name.split("/")))
+
+
+def join(folder: str, name: str) -> str:
+  """The name of a file or folder in a folder; "" is the topmost one."""
+  return f"{folder}/{name}" if folder else name

@@ -16,8 +16,8 @@ from fsl_jax.data import listing
 from fsl_jax.data.containers import archives, names
 
 File = archives.File
+join = names.join
 read = archives.read
-refuse_broken = archives.refuse_broken
 tar_files = archives.tar_files
 
 
@@ -85,7 +85,7 @@ class Tree:
       folders, files = self.folders(folder), self.files(folder)
     yield from files
     for name in folders:
-      yield from self._walk(_join(folder, name), parents)
+      yield from self._walk(names.join(folder, name), parents)
 
   def _scan(self, folder: str) -> tuple[list[str], list[File]]:
     folders, files = [], []
@@ -95,7 +95,7 @@ class Tree:
           if names.is_hidden(item.name):
             continue
           _check_readable(item)
-          name = _join(folder, item.name)
+          name = names.join(folder, item.name)
           if item.is_dir():
             folders.append(item.name)
           elif item.is_file():
@@ -165,10 +165,6 @@ def _check_readable(item: os.DirEntry[str]) -> None:
     )
 
 
-def _join(folder: str, name: str) -> str:
-  return f"{folder}/{name}" if folder else name
-
-
 class _Folder:
   """Files of a folder of an archive: some dozen bytes each beside the name."""
 
@@ -236,7 +232,7 @@ class _Index:
     return self._file(parent, found, row)
 
   def _file(self, parent: str, folder: _Folder, row: int) -> File:
-    name, size = _join(parent, folder.names[row]), folder.sizes[row]
+    name, size = names.join(parent, folder.names[row]), folder.sizes[row]
     offset = folder.offsets[row]
     if offset >= 0:
       return File(name, size, listing.FileRange(self._path, offset, size))
