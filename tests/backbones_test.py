@@ -9,7 +9,7 @@ import pytest
 import reference
 
 from fsl_jax import backbones, types
-from fsl_jax.backbones import convolution, layers
+from fsl_jax.backbones import layers
 
 # Library name and options, name in the reference, its widths.
 NETS = {
@@ -261,130 +261,6 @@ class TestAgainstReference:
     )
     # Gradients reach some hundreds here, so the tolerance is nearly relative.
     assert_trees_close(ours, theirs, 1e-10)
-
-
-def arrays(height, width, stride, *, batch=3, inputs=4, outputs=5):
-  rng = np.random.default_rng(height * 100 + width)
-  images = rng.normal(size=(batch, height, width, inputs))
-  kernel = rng.normal(size=(3, 3, inputs, outputs))
-  out = (batch, -(-height // stride), -(-width // stride), outputs)
-  return images, kernel, rng.normal(size=out)
-
-
-def xla(images, kernel, stride):
-  return jax.lax.conv_general_dilated(
-    images,
-    kernel,
-    (stride, stride),
-    ((1, 1), (1, 1)),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
-
-
-def with_gradients(function, stride):
-  """Output and both gradients, as one compiled program."""
-
-  @jax.jit
-  def run(images, kernel, gradient):
-    out, transpose = jax.vjp(
-      lambda x, k: function(x, k, stride), images, kernel
-    )
-    return out, *transpose(gradient)
-
-  return run
-
-
-# Patches are made up to 8x8 output positions.
-SIZES = [(8, 8), (9, 9), (2, 2), (1, 1), (5, 7), (16, 4), (17, 16)]
-
-
-@pytest.mark.usefixtures("x64")
-class TestConvolution:
-  def assert_same(self, function, stride, size, **options):
-    given = arrays(*size, stride, **options)
-    ours = with_gradients(function, stride)(*given)
-    theirs = with_gradients(xla, stride)(*given)
-    for a, b in zip(ours, theirs, strict=True):
-      assert a.shape == b.shape
-      # Sums of at most 3 * 17 * 17 products of numbers near 1.
-      np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
-
-  @pytest.mark.parametrize("stride", [1, 2])
-  @pytest.mark.parametrize("size", SIZES, ids=str)
-  def test_as_xla(self, size, stride):
-    self.assert_same(convolution.convolve_3x3, stride, size)
-
-  @pytest.mark.parametrize("stride", [1, 2])
-  @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)
-  def test_other_platforms(self, size, stride, monkeypatch):
-    """What a GPU or TPU compiles, compiled here."""
-    monkeypatch.setattr(
-      jax.lax,
-      "platform_dependent",
-      lambda *arguments, default, **_: default(*arguments),
-    )
-    self.assert_same(convolution.convolve_3x3, stride, size)
-
-  @pytest.mark.parametrize("stride", [1, 2])
-  def test_images_too_big_for_patches(self, stride, monkeypatch):
-    monkeypatch.setattr(convolution, "_MAX_PATCH_BYTES", 0)
-    self.assert_same(convolution.convolve_3x3, stride, (6, 5))
-
-  @pytest.mark.parametrize("size", [(4, 4), (9, 9)], ids=str)
-  def test_vmap_over_kernels_inside_scan(self, size):
-    """As in a chunk of episodes, each with weights of its own."""
-    images, kernel, gradient = arrays(*size, 1, inputs=4, outputs=4)
-    images, kernels, gradients = (
-      np.stack([x, 2 * x[::-1]]) for x in (images, kernel, gradient)
-    )
-
-    def three_times(function):
-      def loss(kernels):
-        def body(x, _):
-          y = jax.vmap(lambda x, k: function(x, k, 1))(x, kernels)
-          return jnp.tanh(y), None
-
-        x, _ = jax.lax.scan(body, jnp.asarray(images), length=3)
-        return (x * gradients).sum()
-
-      return jax.jit(jax.value_and_grad(loss))(jnp.asarray(kernels))
-
-    ours = three_times(convolution.convolve_3x3)
-    theirs = three_times(xla)
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-11)
-    # Three convolutions of 36 products each amplify rounding.
-    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-9, atol=1e-9)
-
-  def test_second_derivative(self):
-    images, kernel, gradient = arrays(4, 4, 1)
-
-    def curvature(function):
-      def slope(k):
-        return jax.grad(
-          lambda k: (jnp.tanh(function(images, k, 1)) * gradient).sum()
-        )(k)
-
-      return jax.jit(jax.grad(lambda k: jnp.square(slope(k)).sum()))(kernel)
-
-    np.testing.assert_allclose(
-      curvature(convolution.convolve_3x3), curvature(xla), rtol=1e-9, atol=1e-9
-    )
-
-  def test_one_pixel_by_hand(self):
-    # Only the middle of the kernel sees a single pixel.
-    kernel = np.arange(9.0).reshape(3, 3, 1, 1)
-    out = convolution.convolve_3x3(jnp.full((1, 1, 1, 1), 2.0), kernel)
-    assert out.shape == (1, 1, 1, 1)
-    assert out[0, 0, 0, 0] == 8
-
-  def test_no_image(self):
-    images, kernel, gradient = arrays(4, 4, 1, batch=0)
-    out, d_images, d_kernel = with_gradients(convolution.convolve_3x3, 1)(
-      images, kernel, gradient
-    )
-    assert out.shape == (0, 4, 4, 5)
-    assert d_images.shape == images.shape
-    np.testing.assert_array_equal(d_kernel, 0)
 
 
 class TestMaxPool:

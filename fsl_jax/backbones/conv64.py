@@ -5,7 +5,25 @@ import jax
 import jax.numpy as jnp
 
 from fsl_jax import types
-from fsl_jax.backbones import layers
+from fsl_jax.backbones import convolution, layers
+
+
+class Conv3x3(nn.Module):
+  """3x3 convolution with PyTorch's initial weights.
+
+  [M, H, W, I] -> [M, H, W, width] without the bias, and the bias [width].
+  """
+
+  width: int
+  dtype: jnp.dtype | None
+
+  @nn.compact
+  def __call__(self, x):
+    init = layers.torch_uniform(9 * x.shape[-1])
+    kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.width))
+    bias = self.param("bias", init, (self.width,))
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+    return convolution.convolve_3x3(x, kernel), bias
 
 
 class ConvBlock(nn.Module):
@@ -14,13 +32,12 @@ class ConvBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x, *, train, mask):
-    x = layers.Conv3x3(
-      self.width, use_bias=True, dtype=self.dtype, name="conv"
-    )(x)
+    x, bias = Conv3x3(self.width, self.dtype, name="conv")(x)
     x = layers.BatchNorm(dtype=self.dtype, name="norm")(
-      x, train=train, mask=mask
+      x, train=train, mask=mask, shift=bias, pool=True
     )
-    return layers.max_pool_2x2(nn.relu(x))
+    # Equal to pooling after it: both are monotone.
+    return nn.relu(x)
 
 
 class Conv64(nn.Module):

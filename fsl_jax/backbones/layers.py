@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fsl_jax import types
-from fsl_jax.backbones import convolution
+from fsl_jax.backbones import convolution, normalisation, pooling
 
 Initializer = Callable[..., jax.Array]
 
@@ -36,31 +36,20 @@ kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Conv3x3(nn.Module):
-  """3x3 convolution, padding 1. [M, H, W, I] -> [M, H / s, W / s, width].
-
-  `kernel_init=None` is PyTorch's default.
-  """
+  """3x3 convolution, padding 1. [M, H, W, I] -> [M, H / s, W / s, width]."""
 
   width: int
+  kernel_init: Initializer
   stride: int = 1
-  use_bias: bool = False
-  kernel_init: Initializer | None = None
   dtype: jnp.dtype | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    fan_in = 9 * x.shape[-1]
     kernel = self.param(
-      "kernel",
-      self.kernel_init or torch_uniform(fan_in),
-      (3, 3, x.shape[-1], self.width),
+      "kernel", self.kernel_init, (3, 3, x.shape[-1], self.width)
     )
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-    y = convolution.convolve_3x3(x, kernel, self.stride)
-    if self.use_bias:
-      bias = self.param("bias", torch_uniform(fan_in), (self.width,))
-      y = y + bias.astype(y.dtype)[None, None, None]
-    return y
+    return convolution.convolve_3x3(x, kernel, self.stride)
 
 
 class Conv1x1(nn.Module):
@@ -77,7 +66,11 @@ class Conv1x1(nn.Module):
       "kernel", self.kernel_init, (1, 1, x.shape[-1], self.width)
     )
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-    return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+    x = x[:, :: self.stride, :: self.stride]
+    # Flat, because XLA for CPU transposes an operand of the weight gradient
+    # where more than one dimension is summed over.
+    y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
+    return y.reshape(*x.shape[:-1], self.width)
 
 
 class Classifier(nn.Module):
@@ -114,49 +107,63 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, *, train: bool, mask: jax.Array | None = None
+    self,
+    x: jax.Array,
+    *,
+    train: bool,
+    mask: jax.Array | None = None,
+    shift: jax.Array | float = 0.0,
+    pool: bool = False,
   ) -> jax.Array:
-    """[M, H, W, C] -> [M, H, W, C]; `mask` [M] bool, see `types.ApplyFn`."""
+    """Normalises x + shift; with `pool`, `max_pool_2x2` of that.
+
+    Neither takes a pass of its own over the images. The mean of a batch takes
+    the shift away again, so in training it only moves the running mean and
+    its gradient is 0. Of a pooled window one value is normalised, a quarter
+    of the work, and of that of the gradient.
+
+    Args:
+      x: [M, H, W, C].
+      train: whether the statistics are those of this batch, which also move
+        the running ones, or the running ones.
+      mask: [M] bool; images where it is False do not enter the statistics.
+      shift: [C], the bias of the convolution before.
+      pool: see above.
+
+    Returns:
+      [M, H, W, C], or with `pool` [M, H // 2, W // 2, C], of the compute dtype.
+    """
     width = x.shape[-1]
+    dtype = self.dtype or x.dtype
     scale = self.param("scale", nn.initializers.ones, (width,))
     bias = self.param("bias", nn.initializers.zeros, (width,))
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, (width,))
     running_var = self.variable("batch_stats", "var", jnp.ones, (width,))
-    y = at_least_float32(x)
+    x = at_least_float32(x)
     if train:
-      mean, var, count = _moments(y, mask)
+      mean, var, count = normalisation.moments(x, mask)
       if not self.is_initializing():
         moved = jnp.where(count > 0, BATCH_NORM_MOMENTUM, 0.0)
         unbiased = var * count / jnp.maximum(count - 1, 1)
-        for running, value in ((running_mean, mean), (running_var, unbiased)):
+        for running, value in (
+          (running_mean, mean + shift),
+          (running_var, unbiased),
+        ):
           value = jax.lax.stop_gradient(value).astype(running.value.dtype)
           running.value = running.value + moved.astype(value.dtype) * (
             value - running.value
           )
     else:
-      mean, var = running_mean.value, running_var.value
+      mean, var = running_mean.value - shift, running_var.value
     factor = scale * jax.lax.rsqrt(var + BATCH_NORM_EPSILON)
-    y = (y - mean[None, None, None]) * factor[None, None, None]
-    y = y + bias[None, None, None]
-    return y.astype(self.dtype or x.dtype)
+    offset = bias - mean * factor
 
+    def normalise(x):
+      return normalisation.scale_and_shift(x, factor, offset).astype(dtype)
 
-def _moments(
-  x: jax.Array, mask: jax.Array | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Mean [C], biased variance [C] and count [] of unmasked positions."""
-  positions = x.shape[1] * x.shape[2]
-  if mask is None:
-    count = jnp.asarray(x.shape[0] * positions, x.dtype)
-    mean = x.mean((0, 1, 2))
-    var = jnp.square(x - mean[None, None, None]).mean((0, 1, 2))
-    return mean, var, count
-  weight = mask.astype(x.dtype)[:, None, None, None]
-  count = mask.sum().astype(x.dtype) * positions
-  share = weight / jnp.maximum(count, 1)
-  mean = (x * share).sum((0, 1, 2))
-  var = (jnp.square(x - mean[None, None, None]) * share).sum((0, 1, 2))
-  return mean, var, count
+    if pool:
+      x = pooling.take_2x2(x, pooling.argmax_2x2(normalise(x)))
+    return normalise(x)
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
@@ -165,16 +172,7 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
   Of equal values the first in row-major order gets the gradient, as in
   PyTorch; flat backgrounds make equal values common.
   """
-  height, width = x.shape[1] // 2, x.shape[2] // 2
-  x = x[:, : 2 * height, : 2 * width]
-  x = x.reshape(x.shape[0], height, 2, width, 2, x.shape[-1])
-  top = _first_of_equals(x[:, :, 0, :, 0], x[:, :, 0, :, 1])
-  bottom = _first_of_equals(x[:, :, 1, :, 0], x[:, :, 1, :, 1])
-  return _first_of_equals(top, bottom)
-
-
-def _first_of_equals(a: jax.Array, b: jax.Array) -> jax.Array:
-  return jnp.where(a >= b, a, b)
+  return pooling.take_2x2(x, pooling.argmax_2x2(x))
 
 
 def global_average(x: jax.Array) -> jax.Array:

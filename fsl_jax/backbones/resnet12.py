@@ -34,7 +34,8 @@ class ResidualBlock(nn.Module):
       self.width, kernel_init=init, dtype=self.dtype, name="shortcut_conv"
     )(x)
     shortcut = norm(shortcut, "shortcut_norm")
-    return layers.max_pool_2x2(nn.relu(y + shortcut))
+    # Equal to pooling after the ReLU: both are monotone.
+    return nn.relu(layers.max_pool_2x2(y + shortcut))
 
 
 class ResNet12(nn.Module):

@@ -29,7 +29,7 @@ class PreActivationBlock(nn.Module):
     def convolve(y, stride, name):
       return layers.Conv3x3(
         self.width,
-        stride,
+        stride=stride,
         kernel_init=layers.kaiming_fan_in,
         dtype=self.dtype,
         name=name,

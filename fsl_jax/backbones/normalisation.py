@@ -1,0 +1,78 @@
+"""Batch statistics and normalisation, with few passes over the images.
+
+Both are bound by memory: what counts is how often an array of all images is
+read or written. Two facts spare the gradient most of that. The variance does
+not change with the mean that it is taken about, to first order, so nothing
+flows back that way. And all that the parameters need of the gradient are two
+sums per channel.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def moments(
+  x: jax.Array, mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Statistics per channel over unmasked images and all positions.
+
+  Args:
+    x: [M, H, W, C], float32 or wider.
+    mask: [M] bool, or None for all images.
+
+  Returns:
+    Mean [C], biased variance [C] and the number [] of values behind them, of
+    x's dtype; all 0 where nothing is unmasked.
+  """
+  images, height, width, _ = x.shape
+  if mask is None:
+    mask = jnp.ones(images, bool)
+  count = mask.sum().astype(x.dtype) * (height * width)
+  share = mask.astype(x.dtype) / jnp.maximum(count, 1)
+
+  def average(values):
+    # Weighted after the sum: a weight per position is an array to write.
+    return (values.sum((1, 2)) * share[:, None]).sum(0)
+
+  mean = average(x)
+  centre = jax.lax.stop_gradient(mean)
+  return mean, average(jnp.square(x - centre[None, None, None])), count
+
+
+@jax.custom_vjp
+def scale_and_shift(
+  x: jax.Array, factor: jax.Array, offset: jax.Array
+) -> jax.Array:
+  """x factor + offset, channel by channel.
+
+  For a gradient g, with sums over images and positions:
+
+    d x = g factor    d factor = sum g x    d offset = sum g
+
+  Not (x - mean) factor + bias: XLA for CPU would keep x - mean, which the
+  variance and the gradient need too, as an array of its own.
+
+  Args:
+    x: [M, H, W, C].
+    factor, offset: [C], of x's dtype.
+
+  Returns:
+    [M, H, W, C].
+  """
+  return x * factor[None, None, None] + offset[None, None, None]
+
+
+def _forward(x, factor, offset):
+  return scale_and_shift(x, factor, offset), (x, factor)
+
+
+def _backward(residuals, gradient):
+  x, factor = residuals
+  return (
+    gradient * factor[None, None, None],
+    (gradient * x).sum((0, 1, 2)),
+    gradient.sum((0, 1, 2)),
+  )
+
+
+scale_and_shift.defvjp(_forward, _backward)
