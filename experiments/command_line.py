@@ -8,7 +8,14 @@ from collections.abc import Callable
 import jax
 from absl import app, flags, logging
 
-from fsl_jax import types
+from fsl_jax import devices, types
+
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed",
+  False,
+  "This is one of several processes that compute together, started alike on "
+  "each host; see experiments/README.md.",
+)
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -26,10 +33,12 @@ def run(main: Callable[[list[str]], None]) -> None:
         file=sys.stderr,
       )
       return 1
-    _keep_compiled_programs()
+    keep_compiled_programs()
     # What libraries note of their own start is not the user's concern.
     logging.set_verbosity(logging.ERROR)
     try:
+      if _DISTRIBUTED.value:
+        _join_processes()
       main(argv)
     except types.InputError as error:
       print(f"error: {error}", file=sys.stderr)
@@ -64,13 +73,41 @@ def required(flag: flags.FlagHolder[str | None]) -> str:
   return flag.value
 
 
-def _keep_compiled_programs() -> None:
+def _join_processes() -> None:
+  """Waits for the other processes; only the first one prints to stdout.
+
+  Raises:
+    InputError: if it cannot be told which processes there are.
+  """
+  number, me = (
+    None if (text := os.environ.get(name)) is None else int(text)
+    for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+  )
+  try:
+    # One that fails alone ends, and with it all, after this time.
+    jax.distributed.initialize(
+      num_processes=number, process_id=me, shutdown_timeout_seconds=60
+    )
+  except ValueError as error:
+    raise types.InputError(
+      f"--distributed finds no other processes ({error}); outside of Slurm, "
+      "Open MPI and Cloud TPU, set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES "
+      "and JAX_PROCESS_ID"
+    ) from error
+  if not devices.is_first_process():
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def keep_compiled_programs() -> None:
   """Lets the next start of a script skip compiling, which takes most of it.
 
   JAX_COMPILATION_CACHE_DIR names another folder than the usual one.
   """
   if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    jax.config.update(
-      "jax_compilation_cache_dir", str(pathlib.Path(root) / "fsl_jax" / "xla")
-    )
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
+
+
+def cache_dir(name: str) -> pathlib.Path:
+  """Folder for what can be computed again; XDG_CACHE_HOME moves it."""
+  root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(root) / "fsl_jax" / name

@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
   )
   trained = pretrain.run(backbone, base, config, run_dir=run_dir / "pretrain")
   print("\n2. the same episodes of novel classes for every method")
-  paths = scoring.run(
+  page = scoring.run(
     scoring.Plan(
       run_dir=str(run_dir),
       title="fsl_jax demo: icons",
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
     trained.meta,
     data_dir=_DATA_DIR.value,
   )
-  print(f"\n3. report: {paths[-1]} ({time.monotonic() - start:.0f} s)")
+  print(f"\n3. report: {page} ({time.monotonic() - start:.0f} s)")
 
 
 if __name__ == "__main__":

@@ -83,14 +83,14 @@ def main(argv: list[str]) -> None:
       f"the checkpoint at {path} is one to continue training from; expected "
       f"the run folder of pretrain.py, or {loop.BEST} in it"
     )
-  paths = scoring.run(
+  page = scoring.run(
     plan,
     variables,
     meta,
     dataset_name=_DATASET.value,
     data_dir=_DATA_DIR.value,
   )
-  print(f"\nreport: {paths[-1]}")
+  print(f"\nreport: {page}")
 
 
 def _methods() -> dict[str, dict[str, object]]:

@@ -5,14 +5,19 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import command_line
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fsl_jax import (
   adapt,
   backbones,
   data,
+  devices,
   episodes,
   evaluate,
+  features,
   hardness,
   report,
   run_folder,
@@ -50,18 +55,15 @@ def run(
   *,
   dataset_name: str | None = None,
   data_dir: str | None = None,
-) -> list[pathlib.Path]:
-  """Evaluates, prints the tables, writes the report; returns its files.
+) -> pathlib.Path:
+  """Evaluates, prints the tables, writes the report; returns its page.
 
   Everything that can be checked is checked before the first episode.
   """
   if not plan.methods:
     raise types.InputError("no method was named")
   backbone = backbones.create(**meta["backbone"])
-  methods = [
-    adapt.create(name, backbone, **options)
-    for name, options in plan.methods.items()
-  ]
+  methods = _methods(plan, backbone)
   dataset = data.load(
     dataset_name or meta["data"]["name"],
     plan.split,
@@ -86,6 +88,18 @@ def run(
   for protocol, options in requests:
     evaluate.check(dataset, protocol, **options)
   folder = run_folder.RunFolder(plan.run_dir, _config(plan, meta, dataset))
+  images = dataset
+  if all(method.num_steps == 0 for method in methods):
+    # Nothing changes the network, so each image goes through it only once.
+    dataset = features.extract(
+      backbone, variables, images, cache_dir=command_line.cache_dir("features")
+    )
+    backbone = backbones.identity(num_logits=backbone.num_classes)
+    variables = backbone.init(
+      jax.random.key(0), jnp.asarray(dataset.images[:1])
+    )
+    methods = _methods(plan, backbone)
+  programs = adapt.batched.Programs(methods)
   sections = [
     evaluate.run_many(
       methods,
@@ -94,22 +108,35 @@ def run(
       **dataclasses.asdict(protocol),
       **options,
       extractor=hardness.extractor(backbone),
+      programs=programs,
       folder=folder,
     )
     for protocol, options in requests
   ]
   print(report.terminal(sections))
-  return report.write(
-    folder.path,
-    sections,
-    title=plan.title,
-    provenance={
-      "config": folder.read_json("config.json"),
-      "starts": folder.read_json("provenance.json"),
-    },
-    notes=[*plan.notes, HARDNESS_NOTE],
-    sheet=_sheet(plan, dataset, sections[0]),
-  )
+
+  def write() -> None:
+    report.write(
+      folder.path,
+      sections,
+      title=plan.title,
+      provenance={
+        "config": folder.read_json("config.json"),
+        "starts": folder.read_json("provenance.json"),
+      },
+      notes=[*plan.notes, HARDNESS_NOTE],
+      sheet=_sheet(plan, images, sections[0]),
+    )
+
+  devices.on_first_process(write)
+  return folder.path / "report.html"
+
+
+def _methods(plan: Plan, backbone: types.Backbone) -> list[types.Adapter]:
+  return [
+    adapt.create(name, backbone, **options)
+    for name, options in plan.methods.items()
+  ]
 
 
 def _config(

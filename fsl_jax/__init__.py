@@ -8,9 +8,11 @@ The map, in the order in which data flows:
   pretrain   base-class training                    -> variables
   adapt      few-shot methods                       -> types.Adapter
   evaluate   methods on the same episodes           -> types.EvalResult
+  features   outputs of a frozen network, cached  -> types.ClassIndexed
   hardness   how hard an episode is
   report     tables, figures, one page
   checkpoint, run_folder   what is kept on disk
+  devices    one or many, of one host or many
 """
 
 from fsl_jax import (
@@ -19,8 +21,10 @@ from fsl_jax import (
   backbones,
   checkpoint,
   data,
+  devices,
   episodes,
   evaluate,
+  features,
   hardness,
   pretrain,
   report,
@@ -38,8 +42,10 @@ __all__ = [
   "backbones",
   "checkpoint",
   "data",
+  "devices",
   "episodes",
   "evaluate",
+  "features",
   "hardness",
   "pretrain",
   "report",

@@ -55,7 +55,11 @@ def prepare(images: jax.Array) -> jax.Array:
 
 
 def random_views(
-  key: jax.Array, images: jax.Array, config: AugmentConfig | None = None
+  key: jax.Array,
+  images: jax.Array,
+  config: AugmentConfig | None = None,
+  *,
+  positions: jax.Array | None = None,
 ) -> jax.Array:
   """One random view of each image, normalised.
 
@@ -66,6 +70,8 @@ def random_views(
     key: consumed.
     images: [M, H, W, C] uint8 in [0, 255].
     config: ranges; None is the published ones.
+    positions: [M] int32, of each image in the batch that these are a part of;
+      the draws go by it. None is 0 to M - 1.
 
   Returns:
     [M, H, W, C] float32, normalised as by `prepare`.
@@ -82,9 +88,9 @@ def random_views(
   def draw(position):
     return jax.random.uniform(jax.random.fold_in(key, position), (5,))
 
-  top, left, flip, brightness, contrast = jax.vmap(draw, out_axes=1)(
-    jnp.arange(images.shape[0])
-  )
+  if positions is None:
+    positions = jnp.arange(images.shape[0])
+  top, left, flip, brightness, contrast = jax.vmap(draw, out_axes=1)(positions)
   rows = _window(top, height, config.pad_px)
   columns = _window(left, width, config.pad_px)
   if config.flip:

@@ -3,6 +3,9 @@
 A checkpoint is a folder of arrays and one JSON of metadata; nothing in it is
 ever unpickled. The metadata holds a digest of the arrays, so a checkpoint
 that changed on disk is refused instead of giving other numbers.
+
+Of several processes the first one writes and all read, from storage that all
+of them see. Each function is called by all processes alike.
 """
 
 import contextlib
@@ -20,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fsl_jax import types
+from fsl_jax import devices, types
 
 _METADATA = "_CHECKPOINT_METADATA"  # in every complete checkpoint
 _STEP = re.compile(r"(\d{8})(?:-(\d+))?")
@@ -55,18 +58,13 @@ def save(path: str | pathlib.Path, tree: Any, meta: dict[str, Any]) -> None:
     OSError: if it cannot be written.
   """
   path = pathlib.Path(path).absolute()
-  if path.exists():
-    raise types.InputError(f"{path} exists; a checkpoint is never overwritten")
-  path.parent.mkdir(parents=True, exist_ok=True)
-  # Orbax leaves its temporary folder behind when it is killed.
-  for stale in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
-    shutil.rmtree(stale, ignore_errors=True)
+  devices.on_first_process(lambda: _make_room(path))
   meta = json.loads(json.dumps(meta))
-  meta |= {_META_DIGEST: _digest_json(meta), _DIGEST: digest(tree)}
-  arrays = jax.tree.map(np.asarray, tree)
-  orbax = _orbax()
+  arrays = jax.tree.map(np.asarray, jax.device_get(tree))
+  meta |= {_META_DIGEST: _digest_json(meta), _DIGEST: digest(arrays)}
   try:
-    with _quiet_callbacks():
+    # Whatever its options are told, orbax has all processes meet in a save.
+    with _orbax() as orbax:
       orbax.save(str(path), arrays, custom_metadata=meta)
   except (ValueError, RuntimeError) as error:
     # TensorStore's own types and words for what the system said.
@@ -102,9 +100,8 @@ def restore(
       f"no checkpoint at {path}: expected a folder written by "
       "experiments/pretrain.py or fsl_jax.checkpoint.save"
     )
-  orbax = _orbax()
   try:
-    with _quiet_callbacks():
+    with _orbax(alone=True) as orbax:
       stored = orbax.metadata(str(path))
     meta = dict(stored.custom_metadata or {})
     expected, expected_meta = meta.pop(_DIGEST), meta.pop(_META_DIGEST)
@@ -112,7 +109,7 @@ def restore(
     abstract = jax.tree.map(
       lambda leaf: np.empty(leaf.shape, leaf.dtype), stored.metadata
     )
-    with _quiet_callbacks():
+    with _orbax(alone=True) as orbax:
       tree = orbax.load(str(path), abstract)
   except Exception as error:  # Orbax and TensorStore raise many types.
     reason = str(error).splitlines()[0][:200] if str(error) else ""
@@ -141,15 +138,31 @@ def save_step(
   Killed at any moment, the newest complete step can be restored.
   """
   folder = pathlib.Path(folder)
-  path = folder / f"{step:08d}"
+
+  def path_of(repeat: int) -> pathlib.Path:
+    return folder / (f"{step:08d}-{repeat}" if repeat else f"{step:08d}")
+
   repeat = 0
-  while path.exists():  # The step of a run that continued from an older one.
+  while path_of(repeat).exists():  # Of a run that continued from an older one.
     repeat += 1
-    path = folder / f"{step:08d}-{repeat}"
+  path = path_of(devices.first_of(repeat))
   save(path, tree, meta)
-  for old in folder.iterdir():
-    if _STEP.fullmatch(old.name) and old != path:
-      shutil.rmtree(old)
+
+  def remove_others():
+    for old in folder.iterdir():
+      if _STEP.fullmatch(old.name) and old != path:
+        shutil.rmtree(old)
+
+  devices.on_first_process(remove_others)
+
+
+def _make_room(path: pathlib.Path) -> None:
+  if path.exists():
+    raise types.InputError(f"{path} exists; a checkpoint is never overwritten")
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Orbax leaves its temporary folder behind when it is killed.
+  for stale in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
+    shutil.rmtree(stale, ignore_errors=True)
 
 
 def exists(path: str | pathlib.Path) -> bool:
@@ -229,9 +242,18 @@ def _quiet_callbacks():
   logger.setLevel(level)
 
 
-def _orbax():
+@contextlib.contextmanager
+def _orbax(alone: bool = False):
+  """Orbax, in all processes together or in each on its own."""
   # Imported late: it takes a second. Its progress notes are not the user's.
   logging.getLogger("absl").setLevel(logging.ERROR)
   from orbax.checkpoint import v1
 
-  return v1
+  context = v1.Context()
+  if alone:
+    me = jax.process_index()
+    context.multiprocessing.primary_host = me
+    context.multiprocessing.active_processes = {me}
+    context.multiprocessing.barrier_sync_key_prefix = f"process{me}"
+  with context, _quiet_callbacks():
+    yield v1

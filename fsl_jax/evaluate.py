@@ -1,22 +1,17 @@
 """Scores methods on the same episodes; the only stage that sees the labels."""
 
+import contextlib
 import dataclasses
-import hashlib
-import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-from fsl_jax import checkpoint, types
+from fsl_jax import devices, dispatch, episode_records, types
 from fsl_jax import hardness as hardness_lib
 from fsl_jax import run_folder as run_folder_lib
-from fsl_jax.adapt import batched
+from fsl_jax.adapt import batched, chunking
 from fsl_jax.episodes import feeder, sampler
 
-RECORDS = "episodes.jsonl"
-CURVES = ("support_loss", "support_accuracy", "query_entropy")
 DEFAULT_BATCH_SIZE = 8
 
 
@@ -44,13 +39,15 @@ def run_many(
   chunk: int | None = None,
   extractor: hardness_lib.ExtractFn | None = None,
   extractor_variables: types.Variables | None = None,
+  programs: batched.Programs | None = None,
   folder: run_folder_lib.RunFolder | None = None,
   progress: bool = True,
 ) -> dict[str, types.EvalResult]:
   """Scores several methods on episodes 0 to num_episodes - 1, in one pass.
 
   Source: section 4.1. Every method meets the same episodes and, in its
-  augmentation, the same random numbers.
+  augmentation, the same random numbers. Batches are divided over all devices
+  of all processes; each process draws its own part and gets all results.
 
   Args:
     adapters: methods with distinct names.
@@ -61,11 +58,14 @@ def run_many(
     ways: N.
     shots: K.
     queries: Q.
-    batch_size: B, episodes per call of the compiled program. No result
-      depends on it.
-    chunk: episodes that are vmapped together, see `batched.compile`.
+    batch_size: B, episodes per call of the compiled program, rounded up to a
+      multiple of the devices times `chunk`. No result depends on it.
+    chunk: episodes that are vmapped together, see `batched.compile`. None
+      chooses for each method by `chunking.choose`, or as `folder` has it.
     extractor: network of the hardness; None leaves hardness NaN.
     extractor_variables: of `extractor`; None takes `variables`.
+    programs: of the same adapters, kept between calls so that equal shapes
+      are compiled once; None compiles here.
     folder: where one JSON line per episode is kept, in `episodes.jsonl`;
       episodes that are there already are not computed again, and those of
       another seed, data set, network or method are refused.
@@ -80,7 +80,6 @@ def run_many(
   names = [adapter.name for adapter in adapters]
   if not names or len(set(names)) < len(names):
     raise types.InputError(f"methods must have distinct names, got {names}")
-  chunk = batched.default_chunk() if chunk is None else chunk
   protocol = sampler.Protocol(ways=ways, shots=shots, queries=queries)
   check(
     dataset,
@@ -90,15 +89,17 @@ def run_many(
     batch_size=batch_size,
     chunk=chunk,
   )
-  batch_size = -(-batch_size // chunk) * chunk
-
   inputs = ""
   if folder is not None:
     network = variables if extractor_variables is None else extractor_variables
-    inputs = _inputs(
+    inputs = episode_records.inputs_digest(
       variables, dataset, seed, None if extractor is None else network
     )
-  done = _stored(folder, protocol, adapters, inputs)
+  done = episode_records.stored(folder, protocol, adapters, inputs)
+  chunks = _chunks(adapters, variables, dataset, protocol, chunk, done)
+  programs = programs or batched.Programs(adapters)
+  unit = programs.mesh.size * math.lcm(*chunks.values())
+  batch_size = -(-batch_size // unit) * unit
   # Whole batches are done again if an episode is missing, so that a resumed
   # run feeds the compiled programs exactly what an uninterrupted one does.
   batches = [
@@ -107,23 +108,70 @@ def run_many(
   ]
   missing = [b for b in batches if not all(i in done for i in b)]
   if missing:
-    score = _Scorer(
-      adapters, variables, seed, chunk, extractor, extractor_variables
+    dispatcher = dispatch.Dispatcher(
+      {name: programs.of(name, chunks[name]) for name in names},
+      variables,
+      seed=seed,
+      mesh=programs.mesh,
+      extractor=extractor,
+      extractor_variables=extractor_variables,
     )
     stream = feeder.batches(
-      dataset, protocol, seed=seed, indices=missing, batch_size=batch_size
+      dataset,
+      protocol,
+      seed=seed,
+      indices=missing,
+      batch_size=batch_size,
+      rows=devices.own_rows(programs.mesh, batch_size),
     )
+    options = {a.name: episode_records.options_digest(a) for a in adapters}
+    head = {
+      "protocol": dataclasses.asdict(protocol),
+      "inputs": inputs,
+      "chunks": chunks,
+    }
     left = sum(map(len, missing))
-    with _bar(num_episodes, left, protocol, progress) as bar:
-      for batch in stream:
-        fresh = [r for r in score(batch) if r["index"] not in done]
+    with (
+      contextlib.closing(stream),
+      _bar(num_episodes, left, protocol, progress) as bar,
+    ):
+      streamed = dispatcher.stream(stream)
+      for batch, results in zip(missing, streamed, strict=True):
+        # The rows after these are padding.
+        records = [
+          head | episode_records.of_results(results, b, options)
+          for b in range(len(batch))
+        ]
+        fresh = [r for r in records if r["index"] not in done]
         done |= {r["index"]: r for r in fresh}
         if folder is not None:
-          head = {"protocol": _as_dict(protocol), "inputs": inputs}
-          folder.append(RECORDS, [head | r for r in fresh])
-        bar.update(int(batch.mask.sum()))
+          folder.append(episode_records.FILE, fresh)
+        bar.update(len(batch))
   ordered = [done[i] for i in range(num_episodes)]
-  return {a.name: _result(a, ordered, protocol) for a in adapters}
+  return {
+    a.name: episode_records.result(a, ordered, protocol) for a in adapters
+  }
+
+
+def _chunks(
+  adapters: Sequence[types.Adapter],
+  variables: types.Variables,
+  dataset: types.ClassIndexed,
+  protocol: sampler.Protocol,
+  chunk: int | None,
+  done: Mapping[int, Mapping[str, Any]],
+) -> dict[str, int]:
+  """Episodes to vmap, by method; as before where a run goes on, because the
+  last bits of a result depend on it."""
+  if chunk is not None:
+    return {adapter.name: chunk for adapter in adapters}
+  if done:
+    return dict(next(iter(done.values()))["chunks"])
+  task = feeder.padded_episode(dataset, protocol, seed=0, index=0).task
+  return {
+    adapter.name: devices.first_of(chunking.choose(adapter, variables, task))
+    for adapter in adapters
+  }
 
 
 def check(
@@ -184,178 +232,6 @@ def check_checkpoint(
     )
 
 
-class _Scorer:
-  """Runs every method on a batch and compares with the query labels."""
-
-  def __init__(
-    self,
-    adapters: Sequence[types.Adapter],
-    variables: types.Variables,
-    seed: int,
-    chunk: int,
-    extractor: hardness_lib.ExtractFn | None,
-    extractor_variables: types.Variables | None,
-  ):
-    self._variables = jax.device_put(variables)
-    self._key = jax.random.key(seed)
-    self._options = {a.name: _options(a) for a in adapters}
-    self._programs = {
-      adapter.name: batched.compile(adapter, chunk=chunk)
-      for adapter in adapters
-    }
-    self._hardness = None
-    if extractor is not None:
-      self._extractor_variables = (
-        self._variables
-        if extractor_variables is None
-        else jax.device_put(extractor_variables)
-      )
-      self._hardness = jax.jit(
-        lambda v, episodes: jax.lax.map(
-          lambda e: hardness_lib.of_episode(extractor, v, e), episodes
-        )
-      )
-
-  def __call__(self, batch: feeder.Batch) -> list[dict[str, Any]]:
-    episodes = jax.device_put(batch.episodes)
-    # Everything is dispatched before anything is waited for.
-    outputs = {
-      name: program(self._key, self._variables, episodes.task, episodes.index)
-      for name, program in self._programs.items()
-    }
-    hardness = None
-    if self._hardness is not None:
-      hardness = self._hardness(self._extractor_variables, episodes)
-    outputs, hardness = jax.device_get((outputs, hardness))
-    return [
-      {
-        "index": int(batch.episodes.index[b]),
-        "class_ids": batch.episodes.class_ids[b].tolist(),
-        "hardness": None if hardness is None else _number(hardness[b]),
-        "methods": {
-          name: {"options": self._options[name]}
-          | _score(batch.episodes, b, logits[b], infos)
-          for name, (logits, infos) in outputs.items()
-        },
-      }
-      for b in np.flatnonzero(batch.mask).tolist()
-    ]
-
-
-def _score(
-  episodes: types.Episode, b: int, logits: np.ndarray, infos: types.AdaptInfo
-) -> dict[str, Any]:
-  """One method on one episode: accuracy, predictions, curves."""
-  mask = episodes.task.query_mask[b]
-  predictions = logits.argmax(-1)
-  # A method may well call a class impossible, so -inf is a finite answer.
-  good = ~np.isnan(logits[mask]) & (logits[mask] < np.inf)
-  finite = bool(good.all() and infos.is_finite[b].all())
-  hits = predictions[mask] == episodes.query_labels[b][mask]
-  return {
-    "accuracy": float(np.mean(hits, dtype=np.float64)) if finite else None,
-    "is_finite": finite,
-    "predictions": predictions.tolist(),
-  } | {
-    name: [_number(value) for value in getattr(infos, name)[b]]
-    for name in CURVES
-  }
-
-
-def _number(value: Any) -> float | None:
-  """JSON has neither NaN nor infinity."""
-  return float(value) if np.isfinite(value) else None
-
-
-def _stored(
-  folder: run_folder_lib.RunFolder | None,
-  protocol: sampler.Protocol,
-  adapters: Sequence[types.Adapter],
-  inputs: str,
-) -> dict[int, dict[str, Any]]:
-  """Records of episodes that a former run of the folder has finished."""
-  if folder is None:
-    return {}
-  records = folder.read(RECORDS)
-  path = folder.path / RECORDS
-  if any(not {"protocol", "inputs", "methods"} <= set(r) for r in records):
-    raise types.InputError(f"{path} holds lines that are no episodes")
-  stored = [r for r in records if r["protocol"] == _as_dict(protocol)]
-  for record in stored:
-    if record["inputs"] != inputs:
-      raise types.InputError(
-        f"{path} holds episodes of another seed, data set or checkpoint; "
-        "choose another run folder"
-      )
-    for adapter in adapters:
-      method = record["methods"].get(adapter.name)
-      if method is None or method["options"] != _options(adapter):
-        what = "results" if method is None else "results with these options"
-        raise types.InputError(
-          f"{path} has no {what} of {adapter.name!r}; choose another run folder"
-        )
-  return {record["index"]: record for record in stored}
-
-
-def _inputs(
-  variables: types.Variables,
-  dataset: types.ClassIndexed,
-  seed: int,
-  extractor_variables: types.Variables | None,
-) -> str:
-  """Digest of what an episode depends on beside protocol and method."""
-  if dataset.fingerprint:
-    pixels = f"{dataset.fingerprint} {dataset.image_size_px}"
-  else:  # made on the fly, and so in memory
-    pixels = hashlib.sha256(np.asarray(dataset.images).tobytes()).hexdigest()
-  classes = dataset.class_ids.tolist()
-  networks = [
-    tree if tree is None else checkpoint.digest(tree)
-    for tree in (variables, extractor_variables)
-  ]
-  return _short_digest([seed, dataset.split, pixels, classes, networks])
-
-
-def _options(adapter: types.Adapter) -> str:
-  """Digest of a method's options."""
-  return _short_digest(
-    [
-      adapter.num_steps,
-      adapter.query_use,
-      adapter.config and {**adapter.config},
-    ]
-  )
-
-
-def _short_digest(value: Any) -> str:
-  text = json.dumps(value, sort_keys=True, default=str)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _result(
-  adapter: types.Adapter,
-  records: list[dict[str, Any]],
-  protocol: sampler.Protocol,
-) -> types.EvalResult:
-  own = [record["methods"][adapter.name] for record in records]
-  return types.EvalResult(
-    method=adapter.name,
-    query_use=adapter.query_use,
-    protocol=_as_dict(protocol),
-    index=np.asarray([record["index"] for record in records]),
-    accuracy=np.asarray([r["accuracy"] for r in own], np.float64),
-    hardness=np.asarray([r["hardness"] for r in records], np.float64),
-    predictions=np.asarray([r["predictions"] for r in own]),
-    curves={
-      name: np.asarray([r[name] for r in own], np.float64) for name in CURVES
-    },
-  )
-
-
-def _as_dict(protocol: sampler.Protocol) -> dict[str, int]:
-  return dataclasses.asdict(protocol)
-
-
 def _bar(
   total: int, missing: int, protocol: sampler.Protocol, enabled: bool
 ) -> Any:
@@ -366,5 +242,5 @@ def _bar(
     initial=total - missing,
     desc=f"{protocol.ways}-way {protocol.shots}-shot",
     unit="episode",
-    disable=not enabled,
+    disable=not (enabled and devices.is_first_process()),
   )

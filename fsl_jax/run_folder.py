@@ -3,6 +3,9 @@
 A run that was killed continues when the same command is given again. That is
 safe only if nothing that shapes the numbers has changed, so the folder holds
 the resolved configuration and refuses another one.
+
+Of several processes the first one writes, and all read: the folder must be on
+storage that all of them see. Each method is called by all processes alike.
 """
 
 import json
@@ -15,7 +18,7 @@ from typing import Any
 
 import jax
 
-from fsl_jax import types
+from fsl_jax import devices, types
 
 _PACKAGES = ("fsl_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -39,14 +42,17 @@ class RunFolder:
         something else.
     """
     self.path = pathlib.Path(path)
+    devices.on_first_process(lambda: self._open(json.loads(json.dumps(config))))
+
+  def _open(self, config: dict[str, Any]) -> None:
     if self.path.exists() and not self.path.is_dir():
       raise types.InputError(f"{self.path} is a file, not a run folder")
     self.path.mkdir(parents=True, exist_ok=True)
-    self._open_config(json.loads(json.dumps(config)))
+    self._keep_config(config)
     starts = self.read_json("provenance.json") or []
-    self.write_json("provenance.json", [*starts, provenance()])
+    self._replace("provenance.json", _json([*starts, provenance()]))
 
-  def _open_config(self, config: dict[str, Any]) -> None:
+  def _keep_config(self, config: dict[str, Any]) -> None:
     stored = self.read_json("config.json")
     if stored is None:
       if any(self.path.glob("*.jsonl")):
@@ -54,7 +60,7 @@ class RunFolder:
           f"{self.path} holds records but no config.json; choose another run "
           "folder"
         )
-      self.write_json("config.json", config)
+      self._replace("config.json", _json(config))
       return
     changes = _differences(stored, config)
     if changes:
@@ -65,7 +71,12 @@ class RunFolder:
       )
 
   def append(self, name: str, records: list[dict[str, Any]]) -> None:
-    """Adds JSON lines, on disk before it returns."""
+    """Adds JSON lines, on disk before it returns in the first process.
+
+    The others do not wait, so that devices stay busy; `read` does.
+    """
+    if not devices.is_first_process():
+      return
     with open(self.path / name, "a", encoding="utf-8") as file:
       file.write(_lines(records))
       file.flush()
@@ -78,15 +89,11 @@ class RunFolder:
       InputError: if any other line cannot be read.
     """
     path = self.path / name
+    devices.on_first_process(lambda: _drop_cut_line(path))
     if not path.exists():
       return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-      with open(path, "r+b") as file:
-        file.truncate(len(whole))
     records = []
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
       try:
         records.append(json.loads(line))
       except ValueError as error:
@@ -101,7 +108,7 @@ class RunFolder:
 
   def write_json(self, name: str, value: Any) -> None:
     """Writes a JSON file in one step."""
-    self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    self.write_text(name, _json(value))
 
   def read_json(self, name: str) -> Any:
     """The value, or None if there is no such file."""
@@ -115,10 +122,23 @@ class RunFolder:
 
   def write_text(self, name: str, text: str) -> None:
     """Writes a text file in one step: readers see the old or the new one."""
+    devices.on_first_process(lambda: self._replace(name, text))
+
+  def _replace(self, name: str, text: str) -> None:
     path = self.path / name
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _drop_cut_line(path: pathlib.Path) -> None:
+  if path.exists():
+    data = path.read_bytes()
+    os.truncate(path, data.rfind(b"\n") + 1)
+
+
+def _json(value: Any) -> str:
+  return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def _lines(records: list[dict[str, Any]]) -> str:
@@ -134,14 +154,15 @@ def provenance() -> dict[str, Any]:
       versions[package] = metadata.version(package)
     except metadata.PackageNotFoundError:
       versions[package] = "not installed"
-  devices = jax.devices()
+  device = jax.devices()[0]
   return {
     "versions": versions,
     "python": platform.python_version(),
     "commit": _commit(),
-    "platform": devices[0].platform,
-    "device": devices[0].device_kind,
-    "num_devices": len(devices),
+    "platform": device.platform,
+    "device": device.device_kind,
+    "num_devices": jax.device_count(),
+    "num_processes": jax.process_count(),
     "num_cpus": len(os.sched_getaffinity(0))
     if hasattr(os, "sched_getaffinity")
     else os.cpu_count(),

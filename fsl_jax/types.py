@@ -15,6 +15,7 @@ leading B on every array.
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -53,7 +54,8 @@ def check_whole(name: str, value: Any, *, at_least: int = 0) -> None:
 
 
 class Images(Protocol):
-  """[n, H, W, 3] uint8 in [0, 255]: an array, or what is read like one."""
+  """[n, H, W, 3] uint8 in [0, 255], or [n, D] float32 features: an array, or
+  what is read like one."""
 
   @property
   def shape(self) -> tuple[int, ...]: ...
@@ -76,7 +78,7 @@ class ClassIndexed:
   Attributes:
     images: [n, H, W, 3] uint8 in [0, 255]: an array, or for what does not fit
       in memory `data.streamed.StreamedImages`, which decodes the rows that it
-      is indexed with.
+      is indexed with. Or [n, D] float32, what `features.extract` made of them.
     class_ids: [n] int32 in [0, num_classes), ascending.
     class_names: one name per class of this split.
     image_ids: one name per image that says which picture it was. The order
@@ -98,12 +100,13 @@ class ClassIndexed:
 
   def __post_init__(self) -> None:
     n = len(self.class_ids)
-    if self.images.dtype != np.uint8 or self.images.ndim != 4:
+    kind = (self.images.ndim, np.dtype(self.images.dtype))
+    if kind not in ((4, np.dtype(np.uint8)), (2, np.dtype(np.float32))):
       raise InputError(
-        "images must be [n, H, W, 3] uint8, got "
+        "images must be [n, H, W, 3] uint8 (or [n, D] float32 features), got "
         f"{list(self.images.shape)} {self.images.dtype}"
       )
-    if (
+    if self.images.ndim == 4 and (
       self.images.shape[3] != 3 or self.images.shape[1] != self.images.shape[2]
     ):
       raise InputError(
@@ -136,9 +139,15 @@ class ClassIndexed:
 
   def class_offsets(self) -> np.ndarray:
     """[num_classes + 1] int64: class c is rows offsets[c]:offsets[c + 1]."""
-    return np.searchsorted(
+    return self._class_offsets
+
+  @functools.cached_property
+  def _class_offsets(self) -> np.ndarray:
+    offsets = np.searchsorted(
       self.class_ids, np.arange(self.num_classes + 1)
     ).astype(np.int64)
+    offsets.flags.writeable = False
+    return offsets
 
 
 @jax.tree_util.register_dataclass

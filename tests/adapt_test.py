@@ -405,3 +405,42 @@ def test_views_follow_the_key_and_the_epoch():
   assert (first == again).all()
   # Weights do not move at this learning rate: views alone change the loss.
   assert len(set(np.asarray([*first, *other]).tolist())) == 6
+
+
+def test_views_do_not_depend_on_micro_batches():
+  """An image's view goes by its place in the set, not in a micro-batch."""
+  backbone = helpers.tiny_backbone()
+  variables = helpers.tiny_variables(backbone)
+  task, _ = helpers.make_task()
+
+  def losses(micro_batch):
+    adapter = adapt.create(
+      "transductive_finetune",
+      backbone,
+      bn="frozen",  # so that an image stands for itself
+      steps=2,
+      micro_batch=micro_batch,
+    )
+    run = jax.jit(lambda key: adapt.run.run(key, adapter, variables, task)[1])
+    infos = run(jax.random.key(3))
+    return np.stack([infos.support_loss, infos.query_entropy])
+
+  np.testing.assert_allclose(losses(4), losses(75), rtol=1e-5)
+
+
+def test_memory_of_large_support_sets_is_that_of_micro_batches():
+  """A thousand images more cost their bytes, not their views."""
+  backbone = helpers.tiny_backbone()
+  variables = helpers.tiny_variables(backbone)
+  adapter = adapt.create("finetune", backbone, steps=2, micro_batch=20)
+
+  def temporaries(shots):
+    task, _ = helpers.make_task((shots, shots), 4)
+    program = jax.jit(
+      lambda key, task: adapt.run.run(key, adapter, variables, task)
+    )
+    compiled = program.lower(jax.random.key(0), task).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  grown = (temporaries(520) - temporaries(20)) / 1000
+  assert grown < 3 * 8 * 8 * 3  # bytes of an image: uint8, hardly more

@@ -272,3 +272,12 @@ class TestErrors:
     (name,) = options
     with pytest.raises(types.InputError, match=name):
       augment.AugmentConfig(**options)
+
+
+def test_part_of_a_batch_has_the_views_of_the_whole():
+  images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
+  key = jax.random.key(5)
+  whole = augment.random_views(key, images)
+  rows = jnp.asarray([7, 2, 3])
+  part = augment.random_views(key, images[np.asarray(rows)], positions=rows)
+  np.testing.assert_array_equal(part, whole[rows])

@@ -288,6 +288,24 @@ class TestFeeder:
       np.shape, last.episodes
     )
 
+  def test_hosts_draw_their_own_rows_of_a_batch(self, dataset):
+    """Together the whole batch; what no host of it needs is not drawn."""
+    (whole,) = feed(dataset, [[3, 8, 5]], 4)
+    (first,) = feed(dataset, [[3, 8, 5]], 4, rows=np.array([0, 1]))
+    (second,) = feed(dataset, [[3, 8, 5]], 4, rows=np.array([2, 3]))
+    assert first.episodes.index.tolist() == [3, 8]
+    assert second.episodes.index.tolist() == [5, 3]
+    assert (first.mask.tolist(), second.mask.tolist()) == (
+      [True, True],
+      [True, False],
+    )
+    jax.tree.map(
+      lambda a, b, c: np.testing.assert_array_equal(a, np.concatenate([b, c])),
+      whole.episodes,
+      first.episodes,
+      second.episodes,
+    )
+
   def test_nothing_to_do(self, dataset):
     assert list(feed(dataset, [], 4)) == []
 

@@ -14,6 +14,7 @@ import reference
 from fsl_jax import (
   adapt,
   backbones,
+  episode_records,
   episodes,
   evaluate,
   hardness,
@@ -231,7 +232,7 @@ class TestScores:
       np.isnan(results["sometimes_diverged"].accuracy), spoilt
     )
     assert np.isfinite(results["first_way"].accuracy).all()
-    lines = (tmp_path / evaluate.RECORDS).read_text().splitlines()
+    lines = (tmp_path / episode_records.FILE).read_text().splitlines()
     assert "NaN" not in "".join(lines)
     for line, bad in zip(lines, spoilt, strict=True):
       methods = json.loads(line)["methods"]
@@ -355,7 +356,7 @@ class TestRecords:
 
   def test_lines(self, whole):
     path, results = whole
-    lines = (path / evaluate.RECORDS).read_text().splitlines()
+    lines = (path / episode_records.FILE).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert [record["index"] for record in records] == list(range(7))
     for i, record in enumerate(records):
@@ -375,7 +376,7 @@ class TestRecords:
   def test_killed_and_resumed(self, whole, tmp_path, kept):
     path, results = whole
     shutil.copytree(path, tmp_path / "run")
-    file = tmp_path / "run" / evaluate.RECORDS
+    file = tmp_path / "run" / episode_records.FILE
     data = file.read_bytes()
     lines = data.splitlines(keepends=True)
     full, part = int(kept), kept % 1
@@ -392,7 +393,7 @@ class TestRecords:
     def refuse(*_, **__):
       raise AssertionError("computed again")
 
-    monkeypatch.setattr(evaluate, "_Scorer", refuse)
+    monkeypatch.setattr(evaluate.dispatch, "Dispatcher", refuse)
     again = run_recorded(path)
     for name, scored in results.items():
       assert_results_equal(again[name], scored)
@@ -430,14 +431,14 @@ class TestRecords:
       changes[change] = {}
     else:
       run(**first, folder=folder)
-    before = (tmp_path / evaluate.RECORDS).read_bytes()
+    before = (tmp_path / episode_records.FILE).read_bytes()
     with pytest.raises(types.InputError, match="choose another run folder"):
       run(**(first | changes[change]), folder=folder)
-    assert (tmp_path / evaluate.RECORDS).read_bytes() == before
+    assert (tmp_path / episode_records.FILE).read_bytes() == before
 
   def test_lines_that_are_no_episodes(self, tmp_path):
     folder = run_folder.RunFolder(tmp_path, {})
-    folder.append(evaluate.RECORDS, [{"epoch": 1}])
+    folder.append(episode_records.FILE, [{"epoch": 1}])
     with pytest.raises(types.InputError, match="no episodes"):
       run([first_way()], folder=folder)
 
@@ -535,7 +536,7 @@ class TestErrors:
     def refuse(*_, **__):
       raise AssertionError("work was begun")
 
-    monkeypatch.setattr(evaluate, "_Scorer", refuse)
+    monkeypatch.setattr(evaluate.dispatch, "Dispatcher", refuse)
     with pytest.raises(types.InputError):
       run([first_way()], **options)
 
@@ -545,7 +546,7 @@ class TestErrors:
     def broken(self, batch):
       raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate._Scorer, "__call__", broken)
+    monkeypatch.setattr(evaluate.dispatch.Dispatcher, "__call__", broken)
     before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
       run([first_way()], num_episodes=200)

@@ -18,16 +18,20 @@ LEVELS = {
   "version": 0,
   "augment": 1,
   "backbones": 1,
-  "checkpoint": 1,
   "data": 1,
-  "run_folder": 1,
+  "devices": 1,
   "adapt": 2,
+  "checkpoint": 2,
   "episodes": 2,
-  "pretrain": 2,
+  "run_folder": 2,
+  "features": 3,
   "hardness": 3,
-  "evaluate": 4,
+  "pretrain": 3,
+  "dispatch": 4,
+  "episode_records": 5,
+  "evaluate": 6,
   # Made from results alone; the line it draws is that of `hardness`.
-  "report": 5,
+  "report": 7,
 }
 EXCEPTIONS = {"report": {"types", "hardness"}}
 

@@ -15,7 +15,7 @@ import pytest
 import tiny_source
 
 import fsl_jax as fsl
-from fsl_jax import types
+from fsl_jax import devices, types
 from fsl_jax.data import streamed
 from fsl_jax.pretrain import feed, loop, order, recipe
 
@@ -48,6 +48,9 @@ _DRIVER = """
 import os, signal, sys
 tests, data_dir, run_dir, saves = sys.argv[1:]
 sys.path.insert(0, tests)
+import jax
+# As in conftest.py: another number of devices rounds otherwise.
+jax.config.update("jax_num_cpu_devices", 4)
 import pretrain_stream_test
 from fsl_jax.data import parallel
 from fsl_jax.pretrain import loop
@@ -200,10 +203,19 @@ class TestRuns:
     _assert_same_end(tmp_path, runs.folders[False])
 
 
+def one_device() -> jax.sharding.Mesh:
+  """Batches of any size."""
+  return devices.mesh(jax.devices()[:1])
+
+
 class TestFeed:
   def test_array_or_disk(self, data_dir):
-    assert isinstance(feed.of(_load(data_dir, True)), feed.Resident)
-    assert isinstance(feed.of(_load(data_dir, False)), feed.Streamed)
+    assert isinstance(
+      feed.of(_load(data_dir, True), one_device()), feed.Resident
+    )
+    assert isinstance(
+      feed.of(_load(data_dir, False), one_device()), feed.Streamed
+    )
 
   @pytest.fixture(autouse=True)
   def _here(self, monkeypatch):
@@ -220,7 +232,9 @@ class TestFeed:
   def test_both_give_the_same_batches(self, data_dir):
     rows = order.of_epoch(0, 0, num_images=35, batch_size=_BATCH)
     found = [
-      self._images(feed.of(_load(data_dir, in_memory)).spans(rows))
+      self._images(
+        feed.of(_load(data_dir, in_memory), one_device()).spans(rows)
+      )
       for in_memory in (True, False)
     ]
     assert found[0][0].shape == (_STEPS, _BATCH, 16, 16, 3)
@@ -232,9 +246,9 @@ class TestFeed:
   def test_every_image_is_judged_once(self, data_dir, in_memory, batch_size):
     dataset = _load(data_dir, in_memory)
     seen = []
-    for span, real in feed.of(dataset).judged(batch_size):
+    for span, real in feed.of(dataset, one_device()).judged(batch_size):
       assert real.shape == span.rows.shape
-      assert span.rows.shape[1] == min(batch_size, 35)
+      assert span.rows.shape[1] == batch_size
       chosen = np.asarray(span.images)[span.rows][real]
       seen += [image.tobytes() for image in chosen]
     expected = [image.tobytes() for image in _load(data_dir, True).images]
@@ -248,7 +262,7 @@ class TestFeed:
       for row, image in enumerate(_load(data_dir, True).images)
     }
     seen, total = [], 0
-    for span, real in feed.of(dataset).judged(3):
+    for span, real in feed.of(dataset, one_device()).judged(3):
       chosen = np.asarray(span.images)[span.rows][real]
       seen += [row_of[image.tobytes()] for image in chosen]
       total += int(real.sum())
@@ -259,5 +273,5 @@ class TestFeed:
 
   def test_resident_judges_all(self, data_dir, monkeypatch):
     monkeypatch.setattr(feed, "_MAX_JUDGED", 8)
-    spans = feed.of(_load(data_dir, True)).judged(4)
+    spans = feed.of(_load(data_dir, True), one_device()).judged(4)
     assert sum(int(real.sum()) for _, real in spans) == 35

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fsl_jax import types
-from fsl_jax.adapt import batched, finetune, prototypes, run
+from fsl_jax.adapt import batched, chunking, finetune, prototypes, run
 
 
 class _Entry(NamedTuple):
@@ -100,6 +100,7 @@ def _config(name: str, options: dict[str, Any]) -> Any:
 
 __all__ = [
   "batched",
+  "chunking",
   "config",
   "create",
   "finetune",

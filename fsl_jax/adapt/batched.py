@@ -1,46 +1,44 @@
 """Many episodes in one compiled program, each as if it were alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
-from fsl_jax import types
+from fsl_jax import devices, types
 from fsl_jax.adapt import run as run_lib
 
 BatchedFn = Callable[
-  [jax.Array, types.Variables, types.Task, jax.Array],
+  [jax.Array, types.Variables, types.Task, types.Array],
   tuple[jax.Array, types.AdaptInfo],
 ]
 
 
-def default_chunk() -> int:
-  """Episodes to vmap at a time where the caller does not say.
-
-  XLA for CPU has no good kernel for the grouped convolutions that vmap over
-  per-episode weights makes, and a single episode fills its cores.
-  """
-  return 1 if jax.default_backend() == "cpu" else 8
-
-
-def compile(adapter: types.Adapter, *, chunk: int | None = None) -> BatchedFn:
+def compile(
+  adapter: types.Adapter,
+  *,
+  chunk: int = 1,
+  mesh: jax.sharding.Mesh | None = None,
+) -> BatchedFn:
   """Compiles `run.run` over a batch: vmap inside a chunk, a loop over chunks.
 
   Args:
     adapter: the method.
-    chunk: episodes that are vmapped together; B must be a multiple of it.
-      None chooses by the device.
+    chunk: episodes that are vmapped together, see `chunking.choose`; B must
+      be a multiple of it.
+    mesh: devices that the batch is divided over, see `devices.mesh`; B must be
+      a multiple of their number times `chunk`. None computes where the
+      arguments are.
 
   Returns:
     `f(key, variables, tasks, indices) -> (logits [B, T, N], infos [B, steps])`
     for tasks with a leading B. Episode `indices[b]` uses
     `fold_in(key, indices[b])`, so its result does not depend on the batch it
-    is in. The key is not consumed: the same one serves every batch.
+    is in. The key is not consumed: the same one serves every batch. With a
+    mesh, results are divided as the batch is.
   """
-  chunk = default_chunk() if chunk is None else chunk
   types.check_whole("chunk", chunk, at_least=1)
 
-  @jax.jit
-  def batched(key, variables, tasks, indices):
+  def on_one_device(key, variables, tasks, indices):
     def one(arguments):
       task, index = arguments
       return run_lib.run(
@@ -48,10 +46,6 @@ def compile(adapter: types.Adapter, *, chunk: int | None = None) -> BatchedFn:
       )
 
     size = indices.shape[0]
-    if size % chunk:
-      raise types.InputError(
-        f"a batch of {size} episodes is no multiple of the chunk of {chunk}"
-      )
     if chunk == 1:
       return jax.lax.map(one, (tasks, indices))
     # Not `lax.map(batch_size=)`, which cannot join results of no elements,
@@ -62,4 +56,47 @@ def compile(adapter: types.Adapter, *, chunk: int | None = None) -> BatchedFn:
     results = jax.lax.map(jax.vmap(one), chunks)
     return jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), results)
 
+  num_devices = 1
+  function = on_one_device
+  if mesh is not None:
+    num_devices = mesh.size
+    function = devices.apart(
+      on_one_device,
+      mesh,
+      devices.SAME,
+      devices.SAME,
+      devices.ROWS,
+      devices.ROWS,
+    )
+
+  @jax.jit
+  def batched(key, variables, tasks, indices):
+    size = indices.shape[0]
+    if size % (num_devices * chunk):
+      raise types.InputError(
+        f"a batch of {size} episodes is no multiple of the chunk of {chunk}"
+        + (f" on each of {num_devices} devices" if num_devices > 1 else "")
+      )
+    return function(key, variables, tasks, indices)
+
   return batched
+
+
+class Programs:
+  """Methods over all devices of all processes, each compiled when needed.
+
+  Kept between protocols, the same method, chunk and shapes are compiled once.
+  """
+
+  def __init__(self, adapters: Sequence[types.Adapter]):
+    self.mesh = devices.mesh()
+    self._adapters = {adapter.name: adapter for adapter in adapters}
+    self._made: dict[tuple[str, int], BatchedFn] = {}
+
+  def of(self, name: str, chunk: int) -> BatchedFn:
+    """The program of a method, see `compile`."""
+    if (name, chunk) not in self._made:
+      self._made[name, chunk] = compile(
+        self._adapters[name], chunk=chunk, mesh=self.mesh
+      )
+    return self._made[name, chunk]

@@ -87,6 +87,7 @@ class AdaptState(NamedTuple):
 class _Batch(NamedTuple):
   images: jax.Array  # [M, ...]
   labels: jax.Array  # [M] int32; ignored for queries
+  position: jax.Array  # [M] int32, of the image in its set
   mask: jax.Array  # [M] bool
 
 
@@ -155,21 +156,23 @@ class _Method:
       step=jnp.zeros((), jnp.int32),
     )
 
-  def _gradients(self, state, key, batch, example_loss):
-    """Accumulates over micro-batches: gradients, statistics, loss, hits."""
-    images = batch.images
+  def _views(self, key, batch):
+    """What a step sees of a micro-batch; 0 where it is masked out."""
     if self.config.augment:
-      images = augment.random_views(key, images)
+      views = augment.random_views(key, batch.images, positions=batch.position)
     else:
-      images = augment.prepare(images)
-    images = micro_batches.blank(images, batch.mask)
-    total = jnp.maximum(batch.mask.sum(), 1)
+      views = augment.prepare(batch.images)
+    return micro_batches.blank(views, batch.mask)
 
-    def loss_fn(params, batch_stats, chunk):
+  def _gradients(self, state, key, images, labels, mask, example_loss):
+    """Accumulates over micro-batches: gradients, statistics, loss, hits."""
+    total = jnp.maximum(mask.sum(), 1)
+
+    def loss_fn(params, batch_stats, views, chunk):
       logits, batch_stats = self._head_logits(
         params,
         batch_stats,
-        chunk.images,
+        views,
         state.present,
         train=self.config.bn == "batch",
         mask=chunk.mask,
@@ -183,9 +186,11 @@ class _Method:
 
     def body(carry, chunk):
       gradient, batch_stats, loss, hits = carry
+      # Made here, so that memory holds the views of one micro-batch only.
+      views = self._views(key, chunk)
       (chunk_loss, (batch_stats, chunk_hits)), chunk_gradient = (
         jax.value_and_grad(loss_fn, has_aux=True)(
-          state.params, batch_stats, chunk
+          state.params, batch_stats, views, chunk
         )
       )
       gradient = jax.tree.map(jnp.add, gradient, chunk_gradient)
@@ -193,7 +198,7 @@ class _Method:
 
     chunks = _Batch(
       *micro_batches.split(
-        self.config.micro_batch, images, batch.labels, batch.mask
+        self.config.micro_batch, images, labels, jnp.arange(len(mask)), mask
       )
     )
     dtype = state.params["head"].weight.dtype
@@ -224,10 +229,13 @@ class _Method:
     return self.config.entropy_weight
 
   def _query_pass(self, state, key, task):
-    labels = jnp.zeros(task.query_mask.shape, jnp.int32)
-    batch = _Batch(task.query_images, labels, task.query_mask)
     gradient, batch_stats, loss, _ = self._gradients(
-      state, key, batch, lambda logits, _: losses.entropy(logits)
+      state,
+      key,
+      task.query_images,
+      jnp.zeros(task.query_mask.shape, jnp.int32),
+      task.query_mask,
+      lambda logits, _: losses.entropy(logits),
     )
     weight = self._entropy_weight(state.present)
     gradient = jax.tree.map(lambda g: (g * weight).astype(g.dtype), gradient)
@@ -236,9 +244,13 @@ class _Method:
   def step(self, state, task):
     key = jax.random.fold_in(state.key, state.step)
     support_key, query_key = jax.random.split(key)
-    batch = _Batch(task.support_images, task.support_labels, task.support_mask)
     gradient, batch_stats, support_loss, support_accuracy = self._gradients(
-      state, support_key, batch, losses.cross_entropy
+      state,
+      support_key,
+      task.support_images,
+      task.support_labels,
+      task.support_mask,
+      losses.cross_entropy,
     )
     state = state._replace(batch_stats=batch_stats)
     query_entropy = jnp.full((), jnp.nan, jnp.float32)

@@ -107,10 +107,15 @@ def _from_module(module: nn.Module, config: dict[str, Any]) -> types.Backbone:
   )
 
 
-def identity() -> types.Backbone:
+def identity(num_logits: int | None = None) -> types.Backbone:
   """Logits and features are the images, flattened: for cached features.
 
   A method on frozen features is the same adapter over this backbone.
+
+  Args:
+    num_logits: P, if the first P values of an image are its logits and the
+      others its features, as `features.extract` makes them. None takes all of
+      them for both.
   """
 
   def init(key, images):
@@ -120,7 +125,8 @@ def identity() -> types.Backbone:
   def apply(variables, images, *, train, mask=None):
     del train, mask
     flat = images.reshape(images.shape[0], -1)
-    return types.Outputs(flat, flat), variables["batch_stats"]
+    outputs = types.Outputs(flat[:, :num_logits], flat[:, num_logits or 0 :])
+    return outputs, variables["batch_stats"]
 
   return types.Backbone(init, apply, "identity")
 

@@ -3,18 +3,19 @@
 import dataclasses
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import jax
 import numpy as np
 
 from fsl_jax import types
-from fsl_jax.episodes import sampler
+from fsl_jax.episodes import padding, sampler
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """`episodes` with a leading B; [B] bool `mask`, False where padded."""
+  """`episodes` with a leading B, or the rows asked for; [B] bool `mask`, False
+  where padded."""
 
   episodes: types.Episode
   mask: np.ndarray
@@ -47,6 +48,19 @@ def episode(
   )
 
 
+def padded_episode(
+  dataset: types.ClassIndexed,
+  protocol: sampler.Protocol,
+  *,
+  seed: int,
+  index: int,
+) -> types.Episode:
+  """`episode` with its support set filled up to its `padding.bucket`."""
+  made = episode(dataset, protocol, seed=seed, index=index)
+  size = len(made.task.support_mask)
+  return padding.pad_support(made, padding.bucket(size))
+
+
 def batches(
   dataset: types.ClassIndexed,
   protocol: sampler.Protocol,
@@ -54,9 +68,10 @@ def batches(
   seed: int,
   indices: Sequence[Sequence[int]],
   batch_size: int,
+  rows: np.ndarray | None = None,
   prefetch: int = 2,
-) -> Iterator[Batch]:
-  """Batches of episodes, drawn by a thread while the device works.
+) -> Generator[Batch, None, None]:
+  """Batches of padded episodes, drawn by a thread while the device works.
 
   Args:
     dataset: split to draw from.
@@ -65,6 +80,8 @@ def batches(
     indices: the episodes of each batch, at most `batch_size` of them.
     batch_size: B. A shorter batch is padded with copies of its first episode
       whose mask is False, so that every batch has the same shapes.
+    rows: [b] integers in [0, B), those to draw: of several hosts, each draws
+      a part of every batch. None is all of them.
     prefetch: batches held ready.
 
   Raises:
@@ -72,6 +89,7 @@ def batches(
   """
   sampler.check(dataset, protocol)
   types.check_whole("prefetch", prefetch, at_least=1)
+  rows = np.arange(batch_size) if rows is None else rows
   ready: queue.Queue = queue.Queue(maxsize=prefetch)
   stop = threading.Event()
 
@@ -87,7 +105,7 @@ def batches(
       for batch_indices in indices:
         if stop.is_set():
           return
-        put(_stack(dataset, protocol, seed, batch_indices, batch_size))
+        put(_stack(dataset, protocol, seed, batch_indices, batch_size, rows))
       put(None)
     except BaseException as error:  # Re-raised where the batch is awaited.
       put(error)
@@ -104,15 +122,19 @@ def batches(
     thread.join()
 
 
-def _stack(dataset, protocol, seed, indices, batch_size) -> Batch:
-  made = [
-    episode(dataset, protocol, seed=seed, index=index) for index in indices
-  ]
-  padding = batch_size - len(made)
-  if padding < 0:
+def _stack(dataset, protocol, seed, indices, batch_size, rows) -> Batch:
+  missing = batch_size - len(indices)
+  if missing < 0:
     raise types.InputError(
-      f"{len(made)} episodes do not fit a batch of {batch_size}"
+      f"{len(indices)} episodes do not fit a batch of {batch_size}"
     )
-  made += [made[0]] * padding
-  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *made)
-  return Batch(stacked, np.arange(batch_size) < len(indices))
+  padded = [*indices, *[indices[0]] * missing]
+  wanted = [padded[row] for row in rows]
+  made = {
+    index: padded_episode(dataset, protocol, seed=seed, index=index)
+    for index in dict.fromkeys(wanted)
+  }
+  stacked = jax.tree.map(
+    lambda *leaves: np.stack(leaves), *[made[index] for index in wanted]
+  )
+  return Batch(stacked, rows < len(indices))

@@ -1,18 +1,18 @@
 """Hands training its images: all of them on the device, or batch by batch.
 
 Training is told rows of an array of images. Where the data set fits, the array
-is the data set and the rows those of a whole epoch; where it does not, it is
-one batch. The compiled step is the same.
+is the data set, the same on every device, and the rows those of a whole epoch;
+where it does not, it is one batch. The compiled step is the same. Rows are
+divided over the devices, and each process reads the images of its own.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fsl_jax import types
+from fsl_jax import devices, types
 from fsl_jax.data import streamed
 
 _MAX_JUDGED = 50_000
@@ -20,65 +20,79 @@ _MAX_JUDGED = 50_000
 
 
 class Span(NamedTuple):
-  """Consecutive steps of training, run by one call."""
+  """Consecutive steps of training, run by one call; on the devices."""
 
-  images: Any  # [m, H, W, 3] uint8, on the device
-  labels: Any  # [m] int32, on the device
-  rows: np.ndarray  # [steps, B] int32, rows of `images`
+  images: jax.Array  # [m, H, W, 3] uint8
+  labels: jax.Array  # [m] int32
+  rows: jax.Array  # [steps, B] int32, rows of `images`
 
 
 class Resident:
-  """A data set that lies on the device."""
+  """A data set that lies on every device."""
 
-  def __init__(self, dataset: types.ClassIndexed):
-    self._images = jax.device_put(dataset.images)
-    self._labels = jax.device_put(dataset.class_ids)
-    self.sample = self._images[:1]  # [1, H, W, 3], for its shape
+  def __init__(self, dataset: types.ClassIndexed, mesh: jax.sharding.Mesh):
+    self._mesh = mesh
+    self._images, self._labels = devices.place(
+      mesh, devices.SAME, (dataset.images, dataset.class_ids)
+    )
+    self.num_judged = len(dataset.class_ids)
 
   def spans(self, rows: np.ndarray) -> Iterator[Span]:
     """The given batches, [steps, B] rows, as one span."""
-    yield Span(self._images, self._labels, rows)
+    yield Span(self._images, self._labels, _divide(self._mesh, rows))
 
-  def judged(self, batch_size: int) -> Iterator[tuple[Span, np.ndarray]]:
+  def judged(self, batch_size: int) -> Iterator[tuple[Span, jax.Array]]:
     """Images whose accuracy is taken, and which of them are no padding."""
-    rows, real = _padded(np.arange(len(self._images)), batch_size)
-    yield Span(self._images, self._labels, rows), real
+    rows, real = _padded(np.arange(self.num_judged), batch_size)
+    (span,) = self.spans(rows)
+    yield span, _divide(self._mesh, real)
 
 
 class Streamed:
   """A data set that is decoded as training goes on."""
 
-  def __init__(self, dataset: types.ClassIndexed):
+  def __init__(self, dataset: types.ClassIndexed, mesh: jax.sharding.Mesh):
+    self._mesh = mesh
     self._dataset = dataset
-    self.sample = jnp.asarray(dataset.images[:1])
+    self.num_judged = min(len(dataset.class_ids), _MAX_JUDGED)
 
   def spans(self, rows: np.ndarray) -> Iterator[Span]:
     """The given batches, one span each."""
-    here = np.arange(rows.shape[1], dtype=np.int32)[None]
-    for images, labels in streamed.batches(self._dataset, rows):
-      yield Span(jax.device_put(images), jax.device_put(labels), here)
+    size = rows.shape[1]
+    here = _divide(self._mesh, np.arange(size, dtype=np.int32)[None])
+    own = rows[:, devices.own_rows(self._mesh, size)]
+    for batch in streamed.batches(self._dataset, own):
+      images, labels = devices.place(self._mesh, devices.ROWS, batch)
+      yield Span(images, labels, here)
 
-  def judged(self, batch_size: int) -> Iterator[tuple[Span, np.ndarray]]:
+  def judged(self, batch_size: int) -> Iterator[tuple[Span, jax.Array]]:
     """Evenly spaced images, at most 50,000."""
     n = len(self._dataset.class_ids)
-    chosen = np.unique(np.linspace(0, n - 1, min(n, _MAX_JUDGED)).astype(int))
+    chosen = np.unique(np.linspace(0, n - 1, self.num_judged).astype(int))
     rows, real = _padded(chosen, batch_size)
     for span, mask in zip(self.spans(rows), real, strict=True):
-      yield span, mask[None]
+      yield span, _divide(self._mesh, mask[None])
 
 
-def of(dataset: types.ClassIndexed) -> Resident | Streamed:
-  """The feed for a data set."""
+def of(
+  dataset: types.ClassIndexed, mesh: jax.sharding.Mesh
+) -> Resident | Streamed:
+  """The feed for a data set, of batches that `mesh` divides evenly."""
   if isinstance(dataset.images, np.ndarray):
-    return Resident(dataset)
-  return Streamed(dataset)
+    return Resident(dataset, mesh)
+  return Streamed(dataset, mesh)
+
+
+def _divide(mesh: jax.sharding.Mesh, batches: np.ndarray) -> jax.Array:
+  """Places [steps, B], of which every process has all."""
+  own = devices.own_rows(mesh, batches.shape[1])
+  return devices.place(mesh, devices.COLUMNS, batches[:, own])
 
 
 def _padded(
   chosen: np.ndarray, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """[k] rows as [steps, B] int32, and the [steps, B] mask of no padding."""
-  batch_size = min(batch_size, len(chosen))
   steps = -(-len(chosen) // batch_size)
   real = np.arange(steps * batch_size) < len(chosen)
   rows = np.zeros(steps * batch_size, np.int32)

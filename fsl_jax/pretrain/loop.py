@@ -7,11 +7,12 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from fsl_jax import checkpoint, types
+from fsl_jax import checkpoint, devices, types
 from fsl_jax import run_folder as run_folder_lib
-from fsl_jax.pretrain import epoch_tally, order, progress_log
+from fsl_jax.pretrain import epoch_tally, order, progress_log, save_times
 from fsl_jax.pretrain import feed as feed_lib
 from fsl_jax.pretrain import recipe as recipe_lib
 
@@ -41,6 +42,11 @@ def run(
   The weights kept are those of the best accuracy on the un-augmented training
   images, as in the paper's code for CIFAR-FS, FC-100 and Tiered-ImageNet.
 
+  Batches are divided over all devices of all processes. Batch statistics,
+  mixup and loss are those of the whole batch, so that the weights are those of
+  one device up to rounding; the paper's code gave each GPU statistics of its
+  own. Of several processes, all call this, and see the same `run_dir`.
+
   Args:
     backbone: the network; its `num_classes` must be the data set's.
     dataset: base classes. An array is held on the device; images that stay on
@@ -55,7 +61,8 @@ def run(
       that stay on disk; there is one after each epoch in any case.
 
   Raises:
-    InputError: if network and data do not fit, or `run_dir` is of another run.
+    InputError: if network and data do not fit, the batch size is no multiple
+      of the number of devices, or `run_dir` is of another run.
   """
   if backbone.num_classes != dataset.num_classes:
     raise types.InputError(
@@ -64,14 +71,22 @@ def run(
     )
   num_images = len(dataset.class_ids)
   identity = _identity(backbone, dataset, config)
-  recipe = recipe_lib.make(backbone, config, num_images=num_images)
+  mesh = devices.mesh()
+  recipe = recipe_lib.make(backbone, config, num_images=num_images, mesh=mesh)
   folder = run_folder_lib.RunFolder(run_dir, identity)
-  feed = feed_lib.of(dataset)
+  feed = feed_lib.of(dataset, mesh)
 
-  state = jax.jit(recipe.init)(jax.random.key(config.seed), feed.sample)
-  state, done = _restore(folder, state)
-  step = jax.jit(recipe.steps, donate_argnums=0)
-  hits = jax.jit(recipe.hits)
+  same = devices.sharding(mesh, devices.SAME)
+
+  def init():
+    sample = jnp.zeros((1, *dataset.images.shape[1:]), jnp.uint8)
+    return recipe.init(jax.random.key(config.seed), sample)
+
+  state = jax.jit(init, out_shardings=same)()
+  state, done = _restore(folder, state, mesh)
+  step = jax.jit(recipe.steps, donate_argnums=0, out_shardings=same)
+  hits = jax.jit(recipe.hits, out_shardings=same)
+  guard = "allow"  # Compiling moves constants.
   with (
     contextlib.closing(
       progress_log.TensorBoard(folder.path / "tensorboard", done.epoch)
@@ -94,17 +109,20 @@ def run(
       )
       tally = epoch_tally.Tally(done.tally)
       first = tally.num_steps
-      saved = start = time.perf_counter()
+      start = time.perf_counter()
+      saves = save_times.SaveTimes(checkpoint_every_s)
       for span in feed.spans(rows[first:]):
-        state, infos = step(state, span.images, span.labels, span.rows)
+        with jax.transfer_guard(guard):
+          state, infos = step(state, *span)
+        guard = "disallow"
         tally.add(infos)
         bar.advance(len(span.rows))
         rest = tally.num_steps < len(rows)
-        if rest and time.perf_counter() - saved >= checkpoint_every_s:
+        if rest and saves.due():
           _refuse_divergence(tally, epoch, config)
           done = _Done(epoch, done.best, tally.read())
           _save_last(folder, state, done)
-          saved = time.perf_counter()
+          saves.saved()
       _refuse_divergence(tally, epoch, config)
       seconds = time.perf_counter() - start
       record = {"epoch": epoch + 1, **tally.means(), "train_accuracy": None}
@@ -149,7 +167,9 @@ class _Done(NamedTuple):
 
 
 def _restore(
-  folder: run_folder_lib.RunFolder, state: recipe_lib.TrainState
+  folder: run_folder_lib.RunFolder,
+  state: recipe_lib.TrainState,
+  mesh: jax.sharding.Mesh,
 ) -> tuple[recipe_lib.TrainState, _Done]:
   """The state to go on from: `state` itself in a new run folder."""
   if not checkpoint.exists(folder.path / LAST):
@@ -166,14 +186,16 @@ def _restore(
   # A kill between a log line and its checkpoint repeats that epoch.
   folder.rewrite(LOG, records[: meta["epoch"]])
   tally = epoch_tally.Sums(**meta["tally"])
-  return jax.device_put(restored), _Done(meta["epoch"], meta["best"], tally)
+  state = devices.place(mesh, devices.SAME, restored)
+  return state, _Done(meta["epoch"], meta["best"], tally)
 
 
 def _save_last(
   folder: run_folder_lib.RunFolder, state: recipe_lib.TrainState, done: _Done
 ) -> None:
   meta = done._asdict() | {"tally": done.tally._asdict()}
-  checkpoint.save_step(folder.path / LAST, int(state.step), state, meta)
+  step = int(jax.device_get(state.step))
+  checkpoint.save_step(folder.path / LAST, step, state, meta)
 
 
 def _accuracy(
@@ -183,11 +205,10 @@ def _accuracy(
   batch_size: int,
 ) -> float:
   """Share of the judged images that are classified rightly."""
-  counts, total = [], 0
-  for span, real in feed.judged(batch_size):
-    counts.append(hits(variables, span.images, span.labels, span.rows, real))
-    total += int(real.sum())
-  return sum(int(count) for count in counts) / total
+  counts = [
+    hits(variables, *span, real) for span, real in feed.judged(batch_size)
+  ]
+  return sum(int(count) for count in jax.device_get(counts)) / feed.num_judged
 
 
 def _refuse_divergence(

@@ -3,6 +3,8 @@
 import pathlib
 from typing import Any
 
+from fsl_jax import devices
+
 
 class Bar:
   """Epochs done, with loss, accuracy, images/s and the time left.
@@ -21,7 +23,7 @@ class Bar:
       initial=done,
       desc="pre-training",
       unit="epoch",
-      disable=not enabled,
+      disable=not (enabled and devices.is_first_process()),
       smoothing=0.1,
       bar_format="{l_bar}{bar}| {n:.4g}/{total} "
       "[{elapsed}<{remaining}{postfix}]",
@@ -51,7 +53,11 @@ class TensorBoard:
   def __init__(self, folder: pathlib.Path, done: int):
     import tensorboardX
 
-    self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=done + 1)
+    self._writer = tensorboardX.SummaryWriter(
+      str(folder),
+      purge_step=done + 1,
+      write_to_disk=devices.is_first_process(),
+    )
 
   def write(self, record: dict[str, Any]) -> None:
     for name, value in record.items():

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fsl_jax import augment, types
+from fsl_jax import augment, devices, types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,11 @@ def optimizer(
 
 
 class Recipe(NamedTuple):
-  """Training as pure functions of uint8 images that live on the device."""
+  """Training as pure functions of uint8 images that live on the devices.
+
+  Batches may be divided over devices; means and statistics are those of the
+  whole batch all the same.
+  """
 
   init: Any  # (key, images) -> TrainState; key consumed
   # (state, images [m, ...], labels [m], rows [steps, B]) -> (TrainState,
@@ -164,19 +168,30 @@ class Recipe(NamedTuple):
 
 
 def make(
-  backbone: types.Backbone, config: PretrainConfig, *, num_images: int
+  backbone: types.Backbone,
+  config: PretrainConfig,
+  *,
+  num_images: int,
+  mesh: jax.sharding.Mesh,
 ) -> Recipe:
-  """Closes the recipe over a network and the size of its data.
+  """Closes the recipe over a network, the size of its data and the devices.
 
   Raises:
-    InputError: if there are fewer images than a batch needs.
+    InputError: if there are fewer images than a batch needs, or the devices
+      cannot share a batch evenly.
   """
+  if config.batch_size % mesh.size:
+    raise types.InputError(
+      f"batch_size {config.batch_size} is no multiple of the {mesh.size} "
+      "devices"
+    )
   steps_per_epoch = num_images // config.batch_size
   if steps_per_epoch == 0:
     raise types.InputError(
       f"batch_size {config.batch_size} exceeds the {num_images} training images"
     )
   sgd = optimizer(config, steps_per_epoch)
+  same = devices.sharding(mesh, devices.SAME)
 
   def init(key, images):
     sample = augment.prepare(images[:1])
@@ -195,6 +210,9 @@ def make(
     else:
       views = augment.prepare(images)
     mixup = draw_mixup(mixup_key, labels.shape[0], config.mixup_alpha)
+    # Divided too, its rejection sampler would have the devices meet in every
+    # round; it costs nothing to draw all of it everywhere.
+    mixup = jax.lax.with_sharding_constraint(mixup, same)
     views = mix(mixup, views)
 
     def loss_fn(params):

@@ -1,0 +1,105 @@
+"""How many episodes to vmap together: by memory, and by a short trial."""
+
+import time
+from typing import Any
+
+import jax
+
+from fsl_jax import types
+from fsl_jax.adapt import run as run_lib
+
+_GROWTH = 4  # from one candidate to the next; each has to be compiled
+_GAIN = 0.95  # share of the time per episode that a larger chunk must beat
+_TRIAL_STEPS = 2
+_MEMORY_SHARE = 0.8  # of what is free; the batch itself has to fit too
+
+
+def choose(
+  adapter: types.Adapter, variables: types.Variables, task: types.Task
+) -> int:
+  """Episodes to vmap on the default device.
+
+  One on a CPU: XLA has no good kernel there for the grouped convolutions that
+  vmap over per-episode weights makes, and one episode fills the cores. Small
+  episodes gain from company on an accelerator, large ones do not, and which
+  are small depends on network, images and device: `trial`.
+
+  Args:
+    adapter: the method.
+    variables: of the pre-trained backbone.
+    task: one of those to come, unbatched.
+  """
+  if jax.default_backend() == "cpu":
+    return 1
+  return trial(adapter, variables, task, memory_bytes=_free_bytes())
+
+
+def trial(
+  adapter: types.Adapter,
+  variables: types.Variables,
+  task: types.Task,
+  *,
+  memory_bytes: float,
+  largest: int = 256,
+) -> int:
+  """Grows the chunk while it fits and an episode gets cheaper by 5 %.
+
+  Args:
+    adapter: the method; two of its steps are run.
+    variables: of the pre-trained backbone.
+    task: copied as often as the chunk asks for.
+    memory_bytes: that the program may use, by the compiler's account.
+    largest: candidate.
+
+  Returns:
+    A power of 4.
+  """
+  short = adapter._replace(num_steps=min(adapter.num_steps, _TRIAL_STEPS))
+
+  @jax.jit
+  def episodes(keys, variables, tasks):
+    return jax.vmap(lambda k, t: run_lib.run(k, short, variables, t))(
+      keys, tasks
+    )
+
+  best, least = 1, float("inf")
+  chunk = 1
+  while chunk <= largest:
+    keys = jax.random.split(jax.random.key(0), chunk)
+    tasks = jax.tree.map(
+      lambda x: jax.numpy.broadcast_to(x, (chunk, *x.shape)),  # noqa: B023
+      jax.device_put(task),
+    )
+    arguments = (keys, jax.device_put(variables), tasks)
+    program = episodes.lower(*arguments).compile()
+    if chunk > 1 and _bytes(program) > memory_bytes:
+      break
+    seconds = _seconds(program, arguments) / chunk
+    if seconds > _GAIN * least:
+      break
+    best, least = chunk, seconds
+    chunk *= _GROWTH
+  return best
+
+
+def _seconds(program: Any, arguments: tuple[Any, ...]) -> float:
+  """Of the fastest of three runs."""
+  times = []
+  for _ in range(3):
+    start = time.perf_counter()
+    jax.block_until_ready(program(*arguments))
+    times.append(time.perf_counter() - start)
+  return min(times)
+
+
+def _bytes(program: Any) -> float:
+  analysis = program.memory_analysis()
+  return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+
+def _free_bytes() -> float:
+  statistics = jax.local_devices()[0].memory_stats()
+  if not statistics:  # Not every platform tells.
+    return float("inf")
+  free = statistics["bytes_limit"] - statistics["bytes_in_use"]
+  return _MEMORY_SHARE * free

@@ -1,0 +1,109 @@
+"""Batches of episodes on all devices: what is handed over, what comes back."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+
+from fsl_jax import devices, types
+from fsl_jax import hardness as hardness_lib
+from fsl_jax.adapt import batched
+from fsl_jax.episodes import feeder
+
+
+class Results(NamedTuple):
+  """Of the episodes of a batch, wherever they were computed."""
+
+  indices: types.Array  # [B] int32
+  class_ids: types.Array  # [B, N] int32
+  query_labels: types.Array  # [B, T] int32
+  query_mask: types.Array  # [B, T] bool
+  hardness: types.Array | None  # [B] float32
+  # By method: logits [B, T, N], infos [B, steps].
+  outputs: Mapping[str, tuple[types.Array, types.AdaptInfo]]
+
+
+class Dispatcher:
+  """Hands batches to the devices, every method on each.
+
+  Args:
+    programs: the methods over `mesh`, by name, as `batched.compile` makes them.
+    variables: of the pre-trained backbone.
+    seed: of the adaptation.
+    mesh: all devices.
+    extractor: network of the hardness; None leaves it out.
+    extractor_variables: of `extractor`; None takes `variables`.
+  """
+
+  def __init__(
+    self,
+    programs: Mapping[str, batched.BatchedFn],
+    variables: types.Variables,
+    *,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+    extractor: hardness_lib.ExtractFn | None = None,
+    extractor_variables: types.Variables | None = None,
+  ):
+    self._mesh = mesh
+    self._programs = programs
+    same = devices.sharding(mesh, devices.SAME)
+    self._key = jax.jit(jax.random.key, out_shardings=same)(seed)
+    self._variables = devices.place(mesh, devices.SAME, variables)
+    self._guard = "allow"  # Compiling the first batch moves constants.
+    self._hardness = None
+    if extractor is not None:
+      self._extractor_variables = (
+        self._variables
+        if extractor_variables is None
+        else devices.place(mesh, devices.SAME, extractor_variables)
+      )
+
+      def hardness(variables, episodes):
+        return jax.lax.map(
+          lambda e: hardness_lib.of_episode(extractor, variables, e), episodes
+        )
+
+      self._hardness = jax.jit(
+        devices.apart(hardness, mesh, devices.SAME, devices.ROWS)
+      )
+
+  def __call__(self, batch: feeder.Batch) -> Results:
+    """Arrays that every process can read, without waiting for them.
+
+    Args:
+      batch: this process's rows.
+    """
+    with jax.transfer_guard(self._guard):
+      results = self._results(
+        devices.place(self._mesh, devices.ROWS, batch.episodes)
+      )
+      self._guard = "disallow"
+      return devices.gather(self._mesh, results)
+
+  def _results(self, episodes: types.Episode) -> Results:
+    hardness = None
+    if self._hardness is not None:
+      hardness = self._hardness(self._extractor_variables, episodes)
+    return Results(
+      indices=episodes.index,
+      class_ids=episodes.class_ids,
+      query_labels=episodes.query_labels,
+      query_mask=episodes.task.query_mask,
+      hardness=hardness,
+      outputs={
+        name: program(self._key, self._variables, episodes.task, episodes.index)
+        for name, program in self._programs.items()
+      },
+    )
+
+  def stream(self, batches: Iterable[feeder.Batch]) -> Iterator[Results]:
+    """Results of each batch as NumPy, in order.
+
+    The next batch is handed over before the results of one are waited for, so
+    that the devices have work while these are scored.
+    """
+    handed_over = itertools.chain(map(self, batches), [None])
+    for results, _ in itertools.pairwise(handed_over):
+      yield jax.device_get(results)

@@ -1,0 +1,217 @@
+"""Cached outputs are the network's, and a stale file cannot be read."""
+
+import dataclasses
+
+import helpers
+import jax
+import numpy as np
+import pytest
+
+import fsl_jax as fsl
+from fsl_jax import adapt, augment, backbones, features, hardness, types
+from fsl_jax.data import synthetic
+
+
+@pytest.fixture(scope="module")
+def backbone():
+  return helpers.tiny_backbone()
+
+
+@pytest.fixture(scope="module")
+def variables(backbone):
+  return helpers.tiny_variables(backbone)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+  return synthetic.make(6, [70, 40, 50, 60, 41, 45], image_size_px=8, noise=0.6)
+
+
+def extract(backbone, variables, dataset, **options):
+  return features.extract(
+    backbone, variables, dataset, progress=False, **options
+  )
+
+
+def test_outputs_of_each_image(backbone, variables, dataset):
+  """306 images: a whole batch and a part of one."""
+  cached = extract(backbone, variables, dataset)
+  outputs, _ = backbone.apply(
+    variables, augment.prepare(dataset.images), train=False
+  )
+  expected = np.concatenate([outputs.logits, outputs.features], axis=1)
+  assert cached.images.dtype == np.float32
+  np.testing.assert_allclose(cached.images, expected, rtol=1e-5, atol=1e-6)
+  assert cached.class_names == dataset.class_names
+  np.testing.assert_array_equal(cached.class_ids, dataset.class_ids)
+
+
+@pytest.mark.parametrize("method", ["prototype", "support_init"])
+def test_same_results_as_from_images(backbone, variables, dataset, method):
+  """Episodes, predictions and hardness."""
+  cached = extract(backbone, variables, dataset)
+  frozen = backbones.identity(num_logits=backbone.num_classes)
+  options = {"num_episodes": 12, "queries": 8, "shots": 2, "progress": False}
+  whole = fsl.evaluate.run(
+    adapt.create(method, backbone),
+    variables,
+    dataset,
+    extractor=hardness.extractor(backbone),
+    **options,
+  )
+  ours = fsl.evaluate.run(
+    adapt.create(method, frozen),
+    frozen.init(jax.random.key(0), cached.images[:1]),
+    cached,
+    extractor=hardness.extractor(frozen),
+    **options,
+  )
+  assert 0.2 < whole.mean < 1
+  np.testing.assert_array_equal(ours.predictions, whole.predictions)
+  np.testing.assert_array_equal(ours.accuracy, whole.accuracy)
+  np.testing.assert_allclose(ours.hardness, whole.hardness, atol=1e-5)
+
+
+def count_computations(monkeypatch):
+  calls = []
+  compute = features._compute
+  monkeypatch.setattr(
+    features, "_compute", lambda *a: calls.append(1) or compute(*a)
+  )
+  return calls
+
+
+def test_computed_once(backbone, variables, dataset, tmp_path, monkeypatch):
+  calls = count_computations(monkeypatch)
+  first = extract(backbone, variables, dataset, cache_dir=tmp_path)
+  second = extract(backbone, variables, dataset, cache_dir=tmp_path)
+  assert len(calls) == 1
+  np.testing.assert_array_equal(first.images, second.images)
+  assert first.fingerprint == second.fingerprint
+  assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
+
+
+def other_weights(backbone, variables, dataset):
+  moved = jax.tree.map(lambda x: x, variables)
+  moved["params"]["classifier"]["bias"] += 1e-3
+  return backbone, moved, dataset
+
+
+def other_statistics(backbone, variables, dataset):
+  moved = jax.tree.map(lambda x: x, variables)
+  moved["batch_stats"]["block0"]["norm"]["mean"] += 1e-3
+  return backbone, moved, dataset
+
+
+def other_pixel(backbone, variables, dataset):
+  images = dataset.images.copy()
+  images[17, 3, 4, 1] ^= 1
+  return backbone, variables, dataclasses.replace(dataset, images=images)
+
+
+def other_classes(backbone, variables, dataset):
+  class_ids = dataset.class_ids.copy()
+  class_ids[69] = 1
+  return backbone, variables, dataclasses.replace(dataset, class_ids=class_ids)
+
+
+def other_precision(backbone, variables, dataset):
+  config = {"name": "tiny", "dtype": "bfloat16"}
+  return backbone._replace(config=config), variables, dataset
+
+
+def other_preparation(backbone, variables, dataset):
+  return (
+    backbone,
+    variables,
+    dataclasses.replace(dataset, fingerprint="abc"),
+  )
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    other_weights,
+    other_statistics,
+    other_pixel,
+    other_classes,
+    other_precision,
+    other_preparation,
+  ],
+)
+def test_a_stale_file_is_not_read(
+  backbone, variables, dataset, tmp_path, monkeypatch, change
+):
+  first = extract(backbone, variables, dataset, cache_dir=tmp_path)
+  calls = count_computations(monkeypatch)
+  other = extract(*change(backbone, variables, dataset), cache_dir=tmp_path)
+  assert len(calls) == 1
+  assert other.fingerprint != first.fingerprint
+
+
+def test_other_normalisation_is_another_file(
+  backbone, variables, dataset, tmp_path, monkeypatch
+):
+  first = extract(backbone, variables, dataset, cache_dir=tmp_path)
+  monkeypatch.setattr(augment, "MEAN", augment.MEAN + np.float32(0.1))
+  second = extract(backbone, variables, dataset, cache_dir=tmp_path)
+  assert not np.allclose(first.images, second.images)
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    lambda path: path.write_bytes(path.read_bytes()[:1000]),
+    lambda path: path.write_bytes(b"something else"),
+    lambda path: np.save(path, np.zeros((3, 4), np.float32)),
+    lambda path: np.save(path, np.zeros((306, 4), np.float64)),
+  ],
+)
+def test_a_damaged_file_is_named(
+  backbone, variables, dataset, tmp_path, damage
+):
+  extract(backbone, variables, dataset, cache_dir=tmp_path)
+  (path,) = tmp_path.iterdir()
+  damage(path)
+  with pytest.raises(types.InputError, match=f"{path.name} is damaged"):
+    extract(backbone, variables, dataset, cache_dir=tmp_path)
+
+
+def test_outputs_that_are_not_finite_are_refused(
+  backbone, variables, dataset, tmp_path
+):
+  broken = jax.tree.map(lambda x: x * np.nan, variables)
+  with pytest.raises(types.InputError, match="not finite"):
+    extract(backbone, broken, dataset, cache_dir=tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_fine_tuning_the_head_alone(backbone, variables, dataset):
+  """The paper's ablation of a frozen backbone, and on cached outputs the
+  same."""
+  cached = extract(backbone, variables, dataset)
+  frozen = backbones.identity(num_logits=backbone.num_classes)
+  method = adapt.create("finetune", frozen, augment=False, steps=5)
+  result = fsl.evaluate.run(
+    method,
+    frozen.init(jax.random.key(0), cached.images[:1]),
+    cached,
+    num_episodes=3,
+    queries=4,
+    progress=False,
+  )
+  assert result.num_non_finite == 0
+  losses = result.curves["support_loss"]
+  assert np.all(losses[:, -1] < losses[:, 0])
+
+
+def test_features_are_no_images():
+  with pytest.raises(types.InputError, match=r"float32 features"):
+    types.ClassIndexed(
+      images=np.zeros((2, 3), np.float64),
+      class_ids=np.zeros(2, np.int32),
+      class_names=("a",),
+      image_ids=("0", "1"),
+      name="x",
+      split="novel",
+    )

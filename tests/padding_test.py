@@ -1,0 +1,93 @@
+"""Support sets of many sizes share a few, and padding changes nothing."""
+
+import helpers
+import jax
+import numpy as np
+import pytest
+
+import fsl_jax as fsl
+from fsl_jax import adapt, evaluate
+from fsl_jax.data import synthetic
+from fsl_jax.episodes import feeder, padding, sampler
+
+
+def test_buckets_by_hand():
+  assert [padding.bucket(n) for n in (1, 5, 7, 9, 25, 26, 61, 75)] == [
+    1, 5, 8, 10, 25, 30, 75, 75,
+  ]  # fmt: skip
+  # Whole micro-batches above.
+  assert [padding.bucket(n) for n in (76, 150, 151)] == [150, 150, 225]
+
+
+def test_few_sizes_and_little_waste():
+  sizes = np.arange(1, 76)
+  filled = np.array([padding.bucket(n) for n in sizes])
+  assert np.all(filled >= sizes)
+  assert len(set(filled)) == 17
+  assert np.max(filled / sizes) < 4 / 3
+  for published in (5, 25):
+    assert padding.bucket(published) == published
+
+
+def test_batches_hold_padded_episodes():
+  dataset = synthetic.make(7, 6, image_size_px=8)
+  protocol = sampler.Protocol(ways=7, shots=1, queries=2)
+  (batch,) = feeder.batches(
+    dataset, protocol, seed=0, indices=[[0, 1]], batch_size=2
+  )
+  alone = fsl.episodes.sample(
+    dataset, seed=0, index=1, ways=7, shots=1, queries=2
+  )
+  task = jax.tree.map(lambda x: x[1], batch.episodes).task
+  assert task.support_mask.tolist() == [True] * 7 + [False]
+  np.testing.assert_array_equal(
+    task.support_images[:7], alone.task.support_images
+  )
+  np.testing.assert_array_equal(task.query_images, alone.task.query_images)
+  assert not task.support_images[7].any()
+
+
+@pytest.mark.parametrize("method", ["prototype", "transductive_finetune"])
+def test_padding_changes_nothing(method):
+  """Seven support images, alone and filled up to eight."""
+  backbone = helpers.tiny_backbone()
+  dataset = synthetic.make(7, 6, image_size_px=8, noise=0.5)
+  protocol = sampler.Protocol(ways=7, shots=1, queries=2)
+  options = {} if method == "prototype" else {"steps": 3}
+  adapter = adapt.create(method, backbone, **options)
+  logits = []
+  for make in (feeder.episode, feeder.padded_episode):
+    task = make(dataset, protocol, seed=0, index=3).task
+    run = jax.jit(lambda k, v, t: adapt.run.run(k, adapter, v, t))
+    found, _ = run(jax.random.key(0), helpers.tiny_variables(backbone), task)
+    logits.append(found)
+  np.testing.assert_allclose(logits[0], logits[1], atol=1e-6)
+
+
+def test_shots_of_a_bucket_and_seeds_share_a_program():
+  """Seven and eight ways of one shot differ in shape; 7 and 8 shots of one
+  way, 1 and 2 seeds, 5 and 3 episodes do not."""
+  traced = []
+  method = adapt.create("prototype", helpers.tiny_backbone())
+
+  def init(*arguments):
+    traced.append(arguments)
+    return method.init(*arguments)
+
+  spied = method._replace(init=init)
+  programs = adapt.batched.Programs([spied])
+  dataset = synthetic.make(4, 12, image_size_px=8)
+  for shots, seed, num_episodes in ((7, 0, 5), (8, 1, 3)):
+    evaluate.run_many(
+      [spied],
+      helpers.tiny_variables(helpers.tiny_backbone()),
+      dataset,
+      ways=1,
+      shots=shots,
+      queries=3,
+      seed=seed,
+      num_episodes=num_episodes,
+      programs=programs,
+      progress=False,
+    )
+  assert len(traced) == 1
