@@ -1,0 +1,134 @@
+"""Times a program of ours, and alternately one of another framework."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Run = Callable[[], object]
+"""Does all of the work and returns when it is done."""
+
+
+class Other(NamedTuple):
+  """A program to compare with."""
+
+  run: Run
+  units: float  # of the case's unit, done by one run
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """One line of the table.
+
+  Attributes:
+    name: what is done, with network, image size and episode.
+    unit: of the rate, such as "episodes".
+    units: how many of them one run does.
+    flop: useful floating-point operations of one run; 0 where rate says all.
+    ours: our run, compiled.
+    compile_s: seconds that compiling took.
+    memory_bytes: of the compiled program: arguments, results and temporaries.
+    others: programs that do the same in another way, by name.
+    dtype: of the computation, which says what rate of products to expect.
+    note: what else must be known to read the line.
+  """
+
+  name: str
+  unit: str
+  units: float
+  flop: float
+  ours: Run
+  compile_s: float | None = None
+  memory_bytes: int | None = None
+  others: Mapping[str, Other] = dataclasses.field(default_factory=dict)
+  dtype: str = "float32"
+  note: str = ""
+
+
+def compare(case: Case, *, repeats: int, product_rate: float) -> dict[str, Any]:
+  """Runs each program in turn, `repeats` times; JSON values.
+
+  The ratio to another program is of two runs that followed each other, so
+  that whatever else the machine does meets both.
+
+  Args:
+    case: the programs.
+    repeats: at least 1; each program has one more run before, to warm up.
+    product_rate: matrix products of this machine, FLOP/s.
+  """
+  runs = {"ours": Other(case.ours, case.units), **case.others}
+  seconds: dict[str, list[float]] = {name: [] for name in runs}
+  for program in runs.values():
+    program.run()
+  for _ in range(repeats):
+    for name, program in runs.items():
+      start = time.perf_counter()
+      program.run()
+      elapsed = time.perf_counter() - start
+      seconds[name].append(elapsed / program.units)
+  median = statistics.median(seconds["ours"])
+  flop_per_s = case.flop / case.units / median
+  return {
+    "name": case.name,
+    "unit": case.unit,
+    "dtype": case.dtype,
+    "rate": 1 / median,
+    "seconds_per_unit": median,
+    "gflop_per_s": flop_per_s / 1e9 if case.flop else None,
+    "of_products": flop_per_s / product_rate if case.flop else None,
+    "compile_s": case.compile_s,
+    "memory_mb": case.memory_bytes and case.memory_bytes / 1e6,
+    "repeats": repeats,
+    "note": case.note,
+    "others": {
+      name: {
+        "seconds_per_unit": statistics.median(seconds[name]),
+        "ratio": spread(
+          [b / a for a, b in zip(seconds["ours"], seconds[name], strict=True)]
+        ),
+      }
+      for name in case.others
+    },
+  }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+  """Median, least and greatest."""
+  return {
+    "median": statistics.median(values),
+    "min": min(values),
+    "max": max(values),
+  }
+
+
+def product_rate(dtype: str) -> float:
+  """Matrix products that this machine does, in FLOP/s, of random values."""
+  size = 2048 if jax.default_backend() == "cpu" else 8192
+  keys = jax.random.split(jax.random.key(0))
+  a, b = (jax.random.normal(k, (size, size), jnp.dtype(dtype)) for k in keys)
+  product = jax.jit(jnp.matmul)
+  times = []
+  for _ in range(12):
+    start = time.perf_counter()
+    jax.block_until_ready(product(a, b))
+    times.append(time.perf_counter() - start)
+  return 2 * size**3 / min(times)
+
+
+def compiled(function: Any, *arguments: Any) -> tuple[Any, float, int]:
+  """Compiles ahead of time: the program, seconds, bytes of memory."""
+  lowered = function.lower(*arguments)
+  start = time.perf_counter()
+  program = lowered.compile()
+  seconds = time.perf_counter() - start
+  analysis = program.memory_analysis()
+  memory = (
+    analysis.argument_size_in_bytes
+    + analysis.output_size_in_bytes
+    + analysis.temp_size_in_bytes
+  )
+  return program, seconds, memory
