@@ -16,7 +16,7 @@ import config_flags
 import scoring
 from absl import flags
 
-from fsl_jax import adapt, checkpoint, data, episodes, evaluate, types
+from fsl_jax import adapt, checkpoint, data, episodes, types
 from fsl_jax.pretrain import loop
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -44,8 +44,8 @@ _NUM_EPISODES = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and the adaptation.")
 _BATCH_SIZE = flags.DEFINE_integer(
   "batch_size",
-  evaluate.DEFAULT_BATCH_SIZE,
-  "Episodes per call of the compiled program.",
+  None,
+  "Episodes per call of the compiled program. Default: by the methods.",
 )
 _CHUNK = flags.DEFINE_integer(
   "chunk", None, "Episodes vmapped together. Default: by the device."

@@ -42,7 +42,7 @@ class Plan:
   num_episodes: Sequence[int]  # of each protocol
   split: str = "novel"
   seed: int = 0
-  batch_size: int = evaluate.DEFAULT_BATCH_SIZE
+  batch_size: int | None = None
   chunk: int | None = None
   cross_domain: bool = False
   notes: Sequence[str] = ()

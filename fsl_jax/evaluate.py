@@ -12,8 +12,6 @@ from fsl_jax import run_folder as run_folder_lib
 from fsl_jax.adapt import batched, chunking
 from fsl_jax.episodes import feeder, sampler
 
-DEFAULT_BATCH_SIZE = 8
-
 
 def run(
   adapter: types.Adapter,
@@ -35,7 +33,7 @@ def run_many(
   ways: int = 5,
   shots: int = 1,
   queries: int = 15,
-  batch_size: int = DEFAULT_BATCH_SIZE,
+  batch_size: int | None = None,
   chunk: int | None = None,
   extractor: hardness_lib.ExtractFn | None = None,
   extractor_variables: types.Variables | None = None,
@@ -59,7 +57,8 @@ def run_many(
     shots: K.
     queries: Q.
     batch_size: B, episodes per call of the compiled program, rounded up to a
-      multiple of the devices times `chunk`. No result depends on it.
+      multiple of the devices times `chunk`. No result depends on it. None is
+      8, or 64 where no method takes steps and handing over costs most.
     chunk: episodes that are vmapped together, see `batched.compile`. None
       chooses for each method by `chunking.choose`, or as `folder` has it.
     extractor: network of the hardness; None leaves hardness NaN.
@@ -99,6 +98,8 @@ def run_many(
   chunks = _chunks(adapters, variables, dataset, protocol, chunk, done)
   programs = programs or batched.Programs(adapters)
   unit = programs.mesh.size * math.lcm(*chunks.values())
+  if batch_size is None:
+    batch_size = 8 if any(adapter.num_steps for adapter in adapters) else 64
   batch_size = -(-batch_size // unit) * unit
   # Whole batches are done again if an episode is missing, so that a resumed
   # run feeds the compiled programs exactly what an uninterrupted one does.
@@ -180,15 +181,15 @@ def check(
   *,
   seed: int,
   num_episodes: int,
-  batch_size: int,
+  batch_size: int | None,
   chunk: int | None,
 ) -> None:
   """Raises InputError for anything that `run_many` would stop at."""
   types.check_whole("seed", seed)
   types.check_whole("num_episodes", num_episodes, at_least=1)
-  types.check_whole("batch_size", batch_size, at_least=1)
-  if chunk is not None:
-    types.check_whole("chunk", chunk, at_least=1)
+  for name, value in (("batch_size", batch_size), ("chunk", chunk)):
+    if value is not None:
+      types.check_whole(name, value, at_least=1)
   sampler.check(dataset, protocol)
 
 
