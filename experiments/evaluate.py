@@ -50,6 +50,12 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _CHUNK = flags.DEFINE_integer(
   "chunk", None, "Episodes vmapped together. Default: by the device."
 )
+_DTYPE = flags.DEFINE_enum(
+  "dtype",
+  None,
+  ["float32", "bfloat16"],
+  "Of the computation. Default: the checkpoint's.",
+)
 _CROSS_DOMAIN = flags.DEFINE_bool(
   "cross_domain", False, "The data set may be another than the checkpoint's."
 )
@@ -83,6 +89,9 @@ def main(argv: list[str]) -> None:
       f"the checkpoint at {path} is one to continue training from; expected "
       f"the run folder of pretrain.py, or {loop.BEST} in it"
     )
+  if _DTYPE.value is not None:
+    dtype = None if _DTYPE.value == "float32" else _DTYPE.value
+    meta = meta | {"backbone": meta["backbone"] | {"dtype": dtype}}
   page = scoring.run(
     plan,
     variables,

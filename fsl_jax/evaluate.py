@@ -100,7 +100,7 @@ def run_many(
   unit = programs.mesh.size * math.lcm(*chunks.values())
   if batch_size is None:
     batch_size = 8 if any(adapter.num_steps for adapter in adapters) else 64
-  batch_size = -(-batch_size // unit) * unit
+  batch_size = -(-min(batch_size, num_episodes) // unit) * unit
   # Whole batches are done again if an episode is missing, so that a resumed
   # run feeds the compiled programs exactly what an uninterrupted one does.
   batches = [

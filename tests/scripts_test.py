@@ -124,9 +124,68 @@ def test_evaluate_continues_and_grows(runs, tmp_path):
   assert "seed was 0, now 1" in changed.stderr
 
 
+def test_frozen_methods_use_cached_features(runs, tmp_path, monkeypatch):
+  """The same predictions as beside a method that changes the network."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  arguments = (
+    runs.data,
+    f"--checkpoint={runs.demo / 'pretrain'}",
+    "--queries=7",
+    "--num_episodes=3",
+  )
+  for name in ("first", "second"):
+    _succeed(
+      "evaluate",
+      *arguments,
+      f"--run_dir={tmp_path / name}",
+      "--methods=prototype,support_init",
+    )
+  (kept,) = (tmp_path / "cache/fsl_jax/features").iterdir()
+  assert kept.suffix == ".npy"
+  frozen = _records(tmp_path / "first")
+  assert frozen == _records(tmp_path / "second")
+  whole = [r for r in _records(runs.demo) if r["protocol"]["shots"] == 1]
+  for ours, theirs in zip(frozen, whole, strict=True):
+    assert abs(ours["hardness"] - theirs["hardness"]) < 1e-5
+    for method, result in ours["methods"].items():
+      assert result["predictions"] == theirs["methods"][method]["predictions"]
+
+
+def test_precision_is_part_of_the_configuration(runs, tmp_path):
+  run_dir = tmp_path / "run"
+  _succeed(
+    "evaluate",
+    runs.data,
+    f"--checkpoint={runs.demo / 'pretrain'}",
+    f"--run_dir={run_dir}",
+    "--queries=3",
+    "--num_episodes=2",
+    "--methods=support_init",
+    "--dtype=bfloat16",
+  )
+  config = json.loads((run_dir / "config.json").read_text())
+  assert config["backbone"]["dtype"] == "bfloat16"
+
+
+def test_bench_measures_goes_on_and_prints_its_table(tmp_path):
+  arguments = (f"--run_dir={tmp_path}", "--toy", "--repeats=1")
+  output = _succeed("bench", *arguments, "--only=pre-train")
+  assert "| pre-training, conv64 16 px, batch 256 | bfloat16 | " in output
+  rows = (tmp_path / "rows.jsonl").read_text()
+  again = _succeed("bench", *arguments, "--only=pre-train")
+  assert (tmp_path / "rows.jsonl").read_text() == rows
+  assert again == output
+
+
 @pytest.mark.parametrize(
   ("script", "arguments", "message"),
   [
+    (
+      "bench",
+      ["--run_dir={tmp}/run", "--only=resnet99"],
+      "no line's name contains 'resnet99'",
+    ),
+    ("bench", ["--run_dir={tmp}/run", "--repeats=0"], "repeats must be"),
     (
       "demo",
       ["--data_dir={tmp}/nothing", "--run_dir={tmp}/run"],

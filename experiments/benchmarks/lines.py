@@ -65,7 +65,7 @@ def _of_cpu(against_torch: bool) -> dict[str, Make]:
   lines["adapt resnet12"] = _adapting(
     adaptation.Setup("resnet12", 32, epochs=5), settings
   )
-  for net, steps in (("conv64", 8), ("resnet12", 1)):
+  for net, steps in (("conv64", 8), ("resnet12", 3)):
     lines[f"pre-train {net}"] = functools.partial(
       training.case,
       net,
