@@ -79,11 +79,11 @@ def _join_processes() -> None:
   Raises:
     InputError: if it cannot be told which processes there are.
   """
-  number, me = (
-    None if (text := os.environ.get(name)) is None else int(text)
-    for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-  )
   try:
+    number, me = (
+      None if (text := os.environ.get(name)) is None else int(text)
+      for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    )
     # One that fails alone ends, and with it all, after this time.
     jax.distributed.initialize(
       num_processes=number, process_id=me, shutdown_timeout_seconds=60

@@ -68,8 +68,13 @@ def stored(
     return {}
   records = folder.read(FILE)
   path = folder.path / FILE
-  if any(not {"protocol", "inputs", "methods"} <= set(r) for r in records):
-    raise types.InputError(f"{path} holds lines that are no episodes")
+  if any(
+    not {"protocol", "inputs", "chunks", "methods"} <= set(r) for r in records
+  ):
+    raise types.InputError(
+      f"{path} holds lines that are no episodes, or those of another version; "
+      "choose another run folder"
+    )
   stored = [r for r in records if r["protocol"] == dataclasses.asdict(protocol)]
   for record in stored:
     if record["inputs"] != inputs:
@@ -94,13 +99,12 @@ def inputs_digest(
   extractor_variables: types.Variables | None,
 ) -> str:
   """Digest of what an episode depends on beside protocol and method."""
-  pixels = features.pixels_digest(dataset)
-  classes = dataset.class_ids.tolist()
+  data = features.data_digest(dataset)
   networks = [
     tree if tree is None else checkpoint.digest(tree)
     for tree in (variables, extractor_variables)
   ]
-  return _short_digest([seed, pixels, classes, networks])
+  return _short_digest([seed, data, networks])
 
 
 def options_digest(adapter: types.Adapter) -> str:

@@ -95,8 +95,16 @@ def run_many(
       variables, dataset, seed, None if extractor is None else network
     )
   done = episode_records.stored(folder, protocol, adapters, inputs)
-  chunks = _chunks(adapters, variables, dataset, protocol, chunk, done)
   programs = programs or batched.Programs(adapters)
+  chunks = _chunks(
+    adapters,
+    variables,
+    dataset,
+    protocol,
+    chunk,
+    done,
+    largest=-(-num_episodes // programs.mesh.size),
+  )
   unit = programs.mesh.size * math.lcm(*chunks.values())
   if batch_size is None:
     batch_size = 8 if any(adapter.num_steps for adapter in adapters) else 64
@@ -110,7 +118,7 @@ def run_many(
   missing = [b for b in batches if not all(i in done for i in b)]
   if missing:
     dispatcher = dispatch.Dispatcher(
-      {name: programs.of(name, chunks[name]) for name in names},
+      {a.name: programs.of(a, chunks[a.name]) for a in adapters},
       variables,
       seed=seed,
       mesh=programs.mesh,
@@ -161,6 +169,7 @@ def _chunks(
   protocol: sampler.Protocol,
   chunk: int | None,
   done: Mapping[int, Mapping[str, Any]],
+  largest: int,
 ) -> dict[str, int]:
   """Episodes to vmap, by method; as before where a run goes on, because the
   last bits of a result depend on it."""
@@ -169,8 +178,15 @@ def _chunks(
   if done:
     return dict(next(iter(done.values()))["chunks"])
   task = feeder.padded_episode(dataset, protocol, seed=0, index=0).task
+  # Beside methods that take steps the others cost nothing, and must not make
+  # the batches of these larger.
+  some_step = any(adapter.num_steps for adapter in adapters)
   return {
-    adapter.name: devices.first_of(chunking.choose(adapter, variables, task))
+    adapter.name: 1
+    if some_step and not adapter.num_steps
+    else devices.first_of(
+      chunking.choose(adapter, variables, task, largest=largest)
+    )
     for adapter in adapters
   }
 

@@ -9,13 +9,15 @@ import hashlib
 import json
 import os
 import pathlib
+import tempfile
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsl_jax import augment, checkpoint, devices, types
+from fsl_jax import augment, checkpoint, devices, types, version
 
 _BATCH_SIZE = 256
 _FORMAT = 1  # of the files; a new one makes old files nobody's
@@ -46,8 +48,8 @@ def extract(
     dataset: split of images.
     cache_dir: folder where the outputs are kept, as one file whose name is a
       digest of the weights, the network and its precision, the preprocessing,
-      the pixels of the data set and the platform; another weight or pixel
-      means another file. None keeps nothing.
+      the data, the platform and the versions; any other of these means another
+      file. If it cannot be written, a warning says so. None keeps nothing.
     progress: shows a bar.
 
   Returns:
@@ -55,12 +57,18 @@ def extract(
     fingerprint is the digest.
 
   Raises:
-    InputError: if the outputs are not finite, or a kept file is damaged.
+    InputError: if the outputs are not finite, a kept file is damaged, or
+      outputs of a network without a `config`, which names it, are to be kept.
   """
+  if cache_dir is not None and backbone.config is None:
+    raise types.InputError(
+      f"outputs of {backbone.name} cannot be kept: its config is None, so they "
+      "could not be told from those of another network"
+    )
   key = _key(backbone, variables, dataset)
   path = None if cache_dir is None else pathlib.Path(cache_dir) / f"{key}.npy"
   if path is not None and path.exists():
-    outputs = _read(path, len(dataset.class_ids))
+    outputs = _read(path, _shape(backbone, variables, dataset))
   else:
     outputs = _compute(backbone, variables, dataset, progress)
     if not np.isfinite(outputs).all():
@@ -69,7 +77,10 @@ def extract(
         f"{dataset.split!r}, that are not finite"
       )
     if path is not None:
-      _write(path, outputs)
+      try:
+        _write(path, outputs)
+      except OSError as error:
+        warnings.warn(f"features are not kept: {error}", stacklevel=2)
   return types.ClassIndexed(
     images=outputs,
     class_ids=dataset.class_ids,
@@ -101,7 +112,10 @@ def _compute(
   n = len(dataset.class_ids)
   parts: list[Any] = []
   with tqdm.tqdm(
-    total=n, desc="features", unit="image", disable=not progress
+    total=n,
+    desc="features",
+    unit="image",
+    disable=not (progress and devices.is_first_process()),
   ) as bar:
     for start in range(0, n, batch_size):
       # The last batch is filled up, so that there is one program.
@@ -124,36 +138,65 @@ def _key(
   value = {
     "format": _FORMAT,
     "variables": checkpoint.digest(variables),
-    "backbone": {**(backbone.config or {"name": backbone.name})},
+    "backbone": backbone.config and {**backbone.config},
     "mean": augment.MEAN.tolist(),
     "std": augment.STD.tolist(),
-    "pixels": pixels_digest(dataset),
-    "classes": hashlib.sha256(dataset.class_ids.tobytes()).hexdigest(),
+    "data": data_digest(dataset),
     "platform": jax.default_backend(),
+    "products": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
+    "versions": [version.__version__, jax.__version__],
   }
   text = json.dumps(value, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 
 
-def pixels_digest(dataset: types.ClassIndexed) -> str:
-  """What tells the images of two splits apart: [] str."""
-  if dataset.fingerprint:
-    return f"{dataset.fingerprint} {dataset.split} {dataset.images.shape[1:]}"
-  # Made on the fly, and so in memory.
-  return hashlib.sha256(np.asarray(dataset.images).tobytes()).hexdigest()
+def data_digest(dataset: types.ClassIndexed) -> str:
+  """Hex digest of the images and classes of a split.
+
+  Pixels mapped from a prepared data set's file, or streamed from it, are known
+  by the fingerprint; an array in memory may have been made of them.
+  """
+  images = dataset.images
+  known = [
+    dataset.fingerprint,
+    dataset.name,
+    dataset.split,
+    dataset.class_names,
+    list(images.shape),
+  ]
+  sha = hashlib.sha256(json.dumps(known).encode())
+  sha.update(dataset.class_ids.tobytes())
+  mapped = isinstance(images, np.memmap)
+  if isinstance(images, np.ndarray) and not (mapped and dataset.fingerprint):
+    sha.update(np.ascontiguousarray(images).data)
+  return sha.hexdigest()
 
 
-def _read(path: pathlib.Path, n: int) -> np.ndarray:
+def _shape(
+  backbone: types.Backbone,
+  variables: types.Variables,
+  dataset: types.ClassIndexed,
+) -> tuple[int, int]:
+  """[n, P + D] of the outputs, without computing them."""
+  images = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), np.float32)
+  outputs, _ = jax.eval_shape(
+    lambda v, x: backbone.apply(v, x, train=False), variables, images
+  )
+  width = outputs.logits.shape[1] + outputs.features.shape[1]
+  return len(dataset.class_ids), width
+
+
+def _read(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:
   try:
     outputs = np.load(path, mmap_mode="r", allow_pickle=False)
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, EOFError) as error:
     raise types.InputError(
       f"{path} is damaged ({error}); remove it and it is made again"
     ) from error
-  if outputs.ndim != 2 or len(outputs) != n or outputs.dtype != np.float32:
+  if outputs.shape != shape or outputs.dtype != np.float32:
     raise types.InputError(
       f"{path} is damaged: it has {list(outputs.shape)} {outputs.dtype}, "
-      f"expected [{n}, P + D] float32; remove it and it is made again"
+      f"expected {list(shape)} float32; remove it and it is made again"
     )
   return outputs
 
@@ -161,10 +204,13 @@ def _read(path: pathlib.Path, n: int) -> np.ndarray:
 def _write(path: pathlib.Path, outputs: np.ndarray) -> None:
   """In one step, so that nobody reads half a file."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_suffix(f".{os.getpid()}.tmp")
-  try:
-    with open(temporary, "wb") as file:
+  # A name of its own: other processes, of other hosts too, may write the same.
+  with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+    try:
       np.save(file, outputs)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+      file.flush()
+      os.fsync(file.fileno())
+      os.replace(file.name, path)
+    except BaseException:
+      os.unlink(file.name)
+      raise

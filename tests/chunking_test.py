@@ -111,7 +111,7 @@ def test_a_cpu_takes_episodes_one_by_one():
   task, _ = helpers.make_task()
   assert (
     chunking.choose(
-      adapt.create("prototype", helpers.tiny_backbone()), {}, task
+      adapt.create("prototype", helpers.tiny_backbone()), {}, task, largest=64
     )
     == 1
   )

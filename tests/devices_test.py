@@ -279,7 +279,7 @@ class TestEvaluation:
 
     monkeypatch.setattr(dispatch.Dispatcher, "__call__", handed_over)
     dispatcher = dispatch.Dispatcher(
-      {"prototype": programs().of("prototype", 1)},
+      {"prototype": programs().of(adapter("prototype"), 1)},
       weights(),
       seed=0,
       mesh=mesh(),

@@ -1,6 +1,7 @@
 """Cached outputs are the network's, and a stale file cannot be read."""
 
 import dataclasses
+import threading
 
 import helpers
 import jax
@@ -14,7 +15,7 @@ from fsl_jax.data import synthetic
 
 @pytest.fixture(scope="module")
 def backbone():
-  return helpers.tiny_backbone()
+  return helpers.tiny_backbone()._replace(config={"name": "tiny"})
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def other_classes(backbone, variables, dataset):
 
 
 def other_precision(backbone, variables, dataset):
-  config = {"name": "tiny", "dtype": "bfloat16"}
+  config = {**backbone.config, "dtype": "bfloat16"}
   return backbone._replace(config=config), variables, dataset
 
 
@@ -128,9 +129,81 @@ def other_preparation(backbone, variables, dataset):
   )
 
 
+def same_name_other_classes(backbone, variables, dataset):
+  """As many images of other classes of one prepared data set."""
+  prepared = dataclasses.replace(dataset, fingerprint="abc")
+  half = np.flatnonzero(dataset.class_ids < 3)
+  return (
+    backbone,
+    variables,
+    dataclasses.replace(
+      prepared,
+      images=prepared.images[half] ^ 255,
+      class_ids=dataset.class_ids[half],
+      image_ids=tuple(dataset.image_ids[i] for i in half),
+    ),
+  )
+
+
+def test_what_was_made_of_prepared_images_is_told_apart(
+  backbone, variables, dataset, tmp_path
+):
+  """They keep the fingerprint of what they were made of."""
+  prepared = dataclasses.replace(dataset, fingerprint="abc")
+  inverted = dataclasses.replace(prepared, images=255 - prepared.images)
+  first, second = (
+    extract(backbone, variables, d, cache_dir=tmp_path)
+    for d in (prepared, inverted)
+  )
+  assert first.fingerprint != second.fingerprint
+  assert not np.allclose(first.images, second.images)
+
+
+def test_mapped_pixels_of_a_prepared_data_set_are_not_read(
+  dataset, tmp_path, monkeypatch
+):
+  np.save(tmp_path / "images.npy", dataset.images)
+  mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+  prepared = dataclasses.replace(dataset, images=mapped, fingerprint="abc")
+  digest = features.data_digest(prepared)
+  (tmp_path / "images.npy").write_bytes(
+    (tmp_path / "images.npy").read_bytes()[::-1]
+  )
+  assert features.data_digest(prepared) == digest
+
+
+def test_a_network_without_a_config_is_not_kept(variables, dataset, tmp_path):
+  with pytest.raises(types.InputError, match="config is None"):
+    extract(helpers.tiny_backbone(), variables, dataset, cache_dir=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning(
+  backbone, variables, dataset, tmp_path
+):
+  (tmp_path / "file").write_text("")
+  with pytest.warns(UserWarning, match="features are not kept"):
+    cached = extract(backbone, variables, dataset, cache_dir=tmp_path / "file")
+  assert len(cached.images) == len(dataset.class_ids)
+
+
+def test_two_that_write_at_once_leave_a_whole_file(tmp_path):
+  values = np.arange(3_000_000, dtype=np.float32).reshape(-1, 3)
+  threads = [
+    threading.Thread(target=features._write, args=(tmp_path / "x.npy", values))
+    for _ in range(4)
+  ]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), values)
+  assert len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize(
   "change",
   [
+    same_name_other_classes,
     other_weights,
     other_statistics,
     other_pixel,
@@ -163,6 +236,8 @@ def test_other_normalisation_is_another_file(
   [
     lambda path: path.write_bytes(path.read_bytes()[:1000]),
     lambda path: path.write_bytes(b"something else"),
+    lambda path: path.write_bytes(b""),
+    lambda path: np.save(path, np.zeros((306, 4), np.float32)),
     lambda path: np.save(path, np.zeros((3, 4), np.float32)),
     lambda path: np.save(path, np.zeros((306, 4), np.float64)),
   ],

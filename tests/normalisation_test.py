@@ -74,6 +74,7 @@ def plain(given, mask, train, pool):
     mean = (weight * x).sum((0, 1, 2)) / jnp.maximum(count, 1)
     deviation = x - mean[None, None, None]
     var = (weight * deviation**2).sum((0, 1, 2)) / jnp.maximum(count, 1)
+    var = jnp.where(count > 0, var, 1)
     unbiased = var * count / jnp.maximum(count - 1, 1)
     share = jnp.where(count > 0, 0.1, 0.0)
     for name, value in (("mean", mean), ("var", unbiased)):

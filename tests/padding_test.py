@@ -2,11 +2,12 @@
 
 import helpers
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import fsl_jax as fsl
-from fsl_jax import adapt, evaluate
+from fsl_jax import adapt, backbones, evaluate
 from fsl_jax.data import synthetic
 from fsl_jax.episodes import feeder, padding, sampler
 
@@ -64,9 +65,36 @@ def test_padding_changes_nothing(method):
   np.testing.assert_allclose(logits[0], logits[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("backbone", ["resnet12", "wrn_16_4"])
+def test_a_micro_batch_of_padding_alone_changes_nothing(backbone):
+  """Nine support images fill up to ten: of micro-batches of three, the fourth
+  holds none. Deep networks must not overflow on it."""
+  options = {"widen": 1} if "wrn" in backbone else {"widths": (4, 4, 8, 8)}
+  network = backbones.create(
+    backbone, num_classes=6, image_size_px=16, **options
+  )
+  dataset = synthetic.make(9, 4, image_size_px=16, noise=0.5)
+  protocol = sampler.Protocol(ways=9, shots=1, queries=1)
+  adapter = adapt.create("finetune", network, steps=2, micro_batch=3)
+  variables = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+  run = jax.jit(
+    lambda task: adapt.run.run(jax.random.key(0), adapter, variables, task)
+  )
+  found = [
+    run(make(dataset, protocol, seed=0, index=0).task)
+    for make in (feeder.episode, feeder.padded_episode)
+  ]
+  for logits, infos in found:
+    assert infos.is_finite.all()
+    np.testing.assert_allclose(logits, found[0][0], atol=1e-5)
+    np.testing.assert_allclose(
+      infos.support_loss, found[0][1].support_loss, atol=1e-5
+    )
+
+
 def test_shots_of_a_bucket_and_seeds_share_a_program():
   """Seven and eight ways of one shot differ in shape; 7 and 8 shots of one
-  way, 1 and 2 seeds, 5 and 3 episodes do not."""
+  way, 1 and 2 seeds, 5 and 7 episodes do not."""
   traced = []
   method = adapt.create("prototype", helpers.tiny_backbone())
 
@@ -77,7 +105,7 @@ def test_shots_of_a_bucket_and_seeds_share_a_program():
   spied = method._replace(init=init)
   programs = adapt.batched.Programs([spied])
   dataset = synthetic.make(4, 12, image_size_px=8)
-  for shots, seed, num_episodes in ((7, 0, 5), (8, 1, 3)):
+  for shots, seed, num_episodes in ((7, 0, 5), (8, 1, 7)):
     evaluate.run_many(
       [spied],
       helpers.tiny_variables(helpers.tiny_backbone()),

@@ -112,7 +112,7 @@ def case(
   )
   adapter = setup.adapter()
   first = jax.tree.map(lambda x: x[0], made)
-  chunk = min(adapt.chunking.choose(adapter, network, first), setup.episodes)
+  chunk = adapt.chunking.choose(adapter, network, first, largest=setup.episodes)
   program, compile_s, memory_bytes = measure.compiled(
     adapt.batched.compile(adapter, chunk=chunk), *arguments
   )

@@ -66,6 +66,7 @@ def extraction(
     ours=lambda: features.extract(network, variables, dataset, progress=False),
     others={f"torch {s.name}": theirs(s) for s in torch_settings},
     dtype=dtype,
+    note="compiling included",
   )
 
 

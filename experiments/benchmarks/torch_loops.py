@@ -185,7 +185,10 @@ def extract(net: nn.Module, images: torch.Tensor, setting: Setting, batch: int):
   net.eval()
   with torch.no_grad():
     return torch.cat(
-      [_embed(net, prepare(x, setting), setting) for x in images.split(batch)]
+      [
+        _embed(net, prepare(x.to(setting.device), setting), setting)
+        for x in images.split(batch)
+      ]
     )
 
 

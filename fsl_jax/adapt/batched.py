@@ -93,10 +93,15 @@ class Programs:
     self._adapters = {adapter.name: adapter for adapter in adapters}
     self._made: dict[tuple[str, int], BatchedFn] = {}
 
-  def of(self, name: str, chunk: int) -> BatchedFn:
-    """The program of a method, see `compile`."""
+  def of(self, adapter: types.Adapter, chunk: int) -> BatchedFn:
+    """The program of a method, see `compile`.
+
+    Raises:
+      InputError: if it is not one of the methods given.
+    """
+    name = adapter.name
+    if self._adapters.get(name) != adapter:
+      raise types.InputError(f"the programs are not of this {name!r}")
     if (name, chunk) not in self._made:
-      self._made[name, chunk] = compile(
-        self._adapters[name], chunk=chunk, mesh=self.mesh
-      )
+      self._made[name, chunk] = compile(adapter, chunk=chunk, mesh=self.mesh)
     return self._made[name, chunk]

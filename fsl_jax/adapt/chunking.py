@@ -15,7 +15,11 @@ _MEMORY_SHARE = 0.8  # of what is free; the batch itself has to fit too
 
 
 def choose(
-  adapter: types.Adapter, variables: types.Variables, task: types.Task
+  adapter: types.Adapter,
+  variables: types.Variables,
+  task: types.Task,
+  *,
+  largest: int,
 ) -> int:
   """Episodes to vmap on the default device.
 
@@ -28,10 +32,13 @@ def choose(
     adapter: the method.
     variables: of the pre-trained backbone.
     task: one of those to come, unbatched.
+    largest: episodes that there are for a device.
   """
   if jax.default_backend() == "cpu":
     return 1
-  return trial(adapter, variables, task, memory_bytes=_free_bytes())
+  return trial(
+    adapter, variables, task, memory_bytes=_free_bytes(), largest=largest
+  )
 
 
 def trial(
@@ -40,7 +47,7 @@ def trial(
   task: types.Task,
   *,
   memory_bytes: float,
-  largest: int = 256,
+  largest: int,
 ) -> int:
   """Grows the chunk while it fits and an episode gets cheaper by 5 %.
 
@@ -49,7 +56,7 @@ def trial(
     variables: of the pre-trained backbone.
     task: copied as often as the chunk asks for.
     memory_bytes: that the program may use, by the compiler's account.
-    largest: candidate.
+    largest: bound of the candidates.
 
   Returns:
     A power of 4.

@@ -22,7 +22,7 @@ def moments(
 
   Returns:
     Mean [C], biased variance [C] and the number [] of values behind them, of
-    x's dtype; all 0 where nothing is unmasked.
+    x's dtype; 0, 1 and 0 where nothing is unmasked.
   """
   images, height, width, _ = x.shape
   if mask is None:
@@ -36,7 +36,9 @@ def moments(
 
   mean = average(x)
   centre = jax.lax.stop_gradient(mean)
-  return mean, average(jnp.square(x - centre[None, None, None])), count
+  var = average(jnp.square(x - centre[None, None, None]))
+  # Dividing by nearly nothing would end, some layers on, in infinity.
+  return mean, jnp.where(count > 0, var, 1), count
 
 
 @jax.custom_vjp

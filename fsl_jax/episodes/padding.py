@@ -10,7 +10,7 @@ from fsl_jax import types
 
 # Up to the published micro-batch, at most a third more images than there are;
 # 5 and 25, the published sets, are not filled up at all. Above it whole
-# micro-batches, into which a larger set is cut anyway.
+# micro-batches of that size, into which a larger set is cut anyway.
 _SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 75)
 
 
