@@ -67,8 +67,9 @@ def extract(
     )
   key = _key(backbone, variables, dataset)
   path = None if cache_dir is None else pathlib.Path(cache_dir) / f"{key}.npy"
+  shape = _shape(backbone, variables, dataset)
   if path is not None and path.exists():
-    outputs = _read(path, _shape(backbone, variables, dataset))
+    outputs = _read(path, shape)
   else:
     outputs = _compute(backbone, variables, dataset, progress)
     if not np.isfinite(outputs).all():
@@ -79,6 +80,8 @@ def extract(
     if path is not None:
       try:
         _write(path, outputs)
+        # Mapped, as the next run finds them: run folders tell the two apart.
+        outputs = _read(path, shape)
       except OSError as error:
         warnings.warn(f"features are not kept: {error}", stacklevel=2)
   return types.ClassIndexed(

@@ -89,6 +89,7 @@ def test_computed_once(backbone, variables, dataset, tmp_path, monkeypatch):
   assert len(calls) == 1
   np.testing.assert_array_equal(first.images, second.images)
   assert first.fingerprint == second.fingerprint
+  assert features.data_digest(first) == features.data_digest(second)
   assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
 
 
