@@ -4,8 +4,9 @@ A run that was killed continues when the same command is given again. That is
 safe only if nothing that shapes the numbers has changed, so the folder holds
 the resolved configuration and refuses another one.
 
-Of several processes the first one writes, and all read: the folder must be on
-storage that all of them see. Each method is called by all processes alike.
+Of several processes of a run the first one writes, and all read: the folder
+must be on storage that all of them see. Each method is called by all processes
+alike. Two runs cannot share a folder: the first process locks it until it ends.
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import Any
 
 import jax
 
-from fsl_jax import devices, types
+from fsl_jax import devices, folder_lock, types
 
 _PACKAGES = ("fsl_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -38,8 +39,8 @@ class RunFolder:
       config: JSON values; everything that shapes the numbers.
 
     Raises:
-      InputError: if the folder was made with another configuration, or holds
-        something else.
+      InputError: if the folder was made with another configuration, holds
+        something else, or is being worked on by another process.
     """
     self.path = pathlib.Path(path)
     devices.on_first_process(lambda: self._open(json.loads(json.dumps(config))))
@@ -48,7 +49,13 @@ class RunFolder:
     if self.path.exists() and not self.path.is_dir():
       raise types.InputError(f"{self.path} is a file, not a run folder")
     self.path.mkdir(parents=True, exist_ok=True)
-    self._keep_config(config)
+    new = folder_lock.acquire(self.path)
+    try:
+      self._keep_config(config)
+    except types.InputError:
+      if new:
+        folder_lock.release(self.path)
+      raise
     starts = self.read_json("provenance.json") or []
     self._replace("provenance.json", _json([*starts, provenance()]))
 
@@ -129,6 +136,16 @@ class RunFolder:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def worker(path: str | pathlib.Path) -> str | None:
+  """Who works on a run folder, "process 123 on host h"; makes no file.
+
+  Returns:
+    None if it is nobody, or this process itself, and where the file system
+    cannot tell.
+  """
+  return folder_lock.holder(pathlib.Path(path))
 
 
 def _drop_cut_line(path: pathlib.Path) -> None:

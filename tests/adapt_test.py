@@ -182,6 +182,7 @@ def test_published_settings_are_the_defaults():
   assert adapt.config("transductive_finetune") == {
     "input": "logits",
     "relu": True,
+    "trainable": "all",
     "bn": "batch",
     "augment": True,
     "updates": "alternating",
@@ -386,6 +387,115 @@ def test_frozen_statistics():
   out = reference.head_forward(np.asarray(outputs.logits), *head)
   loss, _ = reference.cross_entropy(out, task.support_labels)
   assert abs(infos.support_loss[0] - loss) < FLOAT64
+
+
+def adapted(adapter, variables, task):
+  """The final state, and the logits of the queries."""
+
+  @jax.jit
+  def run(task):
+    state = adapter.init(jax.random.key(0), variables, task)
+    state, _ = jax.lax.scan(
+      lambda s, _: adapter.step(s, task), state, length=adapter.num_steps
+    )
+    return state, adapter.predict(state, task)
+
+  return run(task)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("method", ["finetune", "transductive_finetune"])
+def test_head_alone_is_a_classifier_of_fixed_embeddings(method):
+  rate, epochs = 1e-2, 2
+  backbone = helpers.tiny_backbone()
+  variables = helpers.tiny_variables(backbone)
+  task = helpers.normalised(helpers.make_task()[0])
+  adapter = adapt.create(
+    method,
+    backbone,
+    trainable="head",
+    bn="frozen",
+    augment=False,
+    steps=epochs,
+    learning_rate=rate,
+  )
+  state, logits = adapted(adapter, variables, task)
+
+  def embed(images):
+    return np.asarray(backbone.apply(variables, images, train=False)[0].logits)
+
+  support, query = embed(task.support_images), embed(task.query_images)
+  weight, bias = reference.init_head(support, task.support_labels, 3)
+  head = {"weight": weight, "bias": bias}
+  adam = reference.Adam(head, rate)
+
+  def updated(head, embeddings, objective):
+    out = reference.head_forward(embeddings, head["weight"], head["bias"])
+    _, *gradient = reference.head_backward(
+      embeddings, head["weight"], objective(out)[1]
+    )
+    return adam.update(head, dict(zip(head, gradient, strict=True)))
+
+  for _ in range(epochs):
+    head = updated(
+      head,
+      support,
+      lambda out: reference.cross_entropy(out, task.support_labels),
+    )
+    if method == "transductive_finetune":
+      head = updated(head, query, reference.entropy)
+  assert largest(state.params["head"]._asdict(), head) < FLOAT64
+  expected = reference.head_forward(query, head["weight"], head["bias"])
+  assert largest(logits, expected) < FLOAT64
+  assert largest(head["weight"], weight) > 1e-3
+
+
+@pytest.mark.parametrize("method", ["finetune", "transductive_finetune"])
+def test_head_alone_leaves_the_backbone_alone(method):
+  """Its weights are not moved, not differentiated, not in Adam's state."""
+
+  @jax.custom_vjp
+  def same(x):
+    return x
+
+  def forward(x):
+    raise AssertionError("differentiated")
+
+  same.defvjp(forward, lambda _, gradient: (gradient,))
+  backbone = helpers.tiny_backbone()
+
+  def apply(*args, **kwargs):
+    outputs, batch_stats = backbone.apply(*args, **kwargs)
+    return jax.tree.map(same, outputs), batch_stats
+
+  network = backbone._replace(apply=apply)
+  variables = helpers.tiny_variables(backbone)
+  task, _ = helpers.make_task()
+
+  def run(trainable):
+    adapter = adapt.create(
+      method, network, trainable=trainable, steps=2, learning_rate=1e-2
+    )
+    return adapted(adapter, variables, task)[0]
+
+  state = run("head")
+  jax.tree.map(
+    np.testing.assert_array_equal, state.params["backbone"], variables["params"]
+  )
+  weight, bias = state.params["head"]
+  assert np.abs(bias).min() > 1e-4
+  # Adam's count, and two moments of each part of the head.
+  shapes = [leaf.shape for leaf in jax.tree.leaves(state.optimizer_state)]
+  assert shapes == [(), *[weight.shape, bias.shape] * 2]
+  # Batch statistics are used and move the running ones all the same.
+  assert largest(state.batch_stats, variables["batch_stats"]) > 1e-3
+  with pytest.raises(AssertionError, match="differentiated"):
+    run("all")
+
+
+def test_unknown_part_to_train_is_refused():
+  with pytest.raises(types.InputError, match="trainable 'backbone'"):
+    adapt.create("finetune", helpers.tiny_backbone(), trainable="backbone")
 
 
 def test_views_follow_the_key_and_the_epoch():

@@ -20,6 +20,7 @@ LEVELS = {
   "backbones": 1,
   "data": 1,
   "devices": 1,
+  "folder_lock": 1,
   "adapt": 2,
   "checkpoint": 2,
   "episodes": 2,

@@ -1,11 +1,18 @@
 """The folder of a run: what is kept, what is refused, what survives a kill."""
 
+import contextlib
+import errno
 import json
 import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from fsl_jax import run_folder, types
+from fsl_jax import folder_lock, run_folder, types
 
 CONFIG = {"method": {"name": "finetune", "steps": 25}, "ways": [5, 20]}
 
@@ -164,3 +171,156 @@ def test_provenance_is_json():
   value = run_folder.provenance()
   assert json.loads(json.dumps(value)) == value
   assert value["versions"]["numpy"] != "not installed"
+
+
+# A process that works on a folder. The child that it forks has all of its
+# descriptors, tries to open the folder too, and outlives it.
+_WORKER = """
+import os, pathlib, sys, time
+from fsl_jax import folder_lock, run_folder, types
+path = pathlib.Path(sys.argv[1])
+run_folder.RunFolder(path, {})
+child = os.fork()
+if not child:
+  try:
+    found = folder_lock.acquire(path)
+  except types.InputError as error:
+    found = error
+  print(os.getpid(), found, flush=True)
+  time.sleep(600)
+  os._exit(0)
+time.sleep(600)
+"""
+
+# The lock by the system call alone: prints whether it was had, then waits.
+_LOCKER = """
+import fcntl, sys
+file = open(sys.argv[1], "r+")
+try:
+  fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  print("free", flush=True)
+except OSError:
+  print("busy", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def started(code, path):
+  """A second process, and the first line that it prints."""
+  with subprocess.Popen(
+    [sys.executable, "-c", code, str(path)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    try:
+      yield process, process.stdout.readline().rstrip("\n")
+    finally:
+      process.kill()
+
+
+def is_free(folder):
+  with started(_LOCKER, folder.path / "lock") as (_, line):
+    assert line in ("free", "busy")
+    return line == "free"
+
+
+class TestLock:
+  @pytest.fixture(autouse=True)
+  def _posix(self):
+    pytest.importorskip("fcntl")
+
+  def test_one_process_at_a_time(self, tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    # What a process with a longer name left.
+    (path / "lock").write_text("x" * 200)
+    with started(_WORKER, path) as (process, line):
+      child, _, said = line.partition(" ")
+      try:
+        name = f"process {process.pid} on host {platform.node()}"
+        expected = (
+          f"{path} is being worked on by {name}; wait for it, or choose "
+          "another run folder"
+        )
+        before = {p.name: p.read_bytes() for p in path.iterdir()}
+        assert said == expected
+        assert run_folder.worker(path) == name
+        with pytest.raises(types.InputError) as raised:
+          make(path)
+        assert str(raised.value) == expected
+        # Nothing was written, though the configuration is another one.
+        assert {p.name: p.read_bytes() for p in path.iterdir()} == before
+
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert run_folder.worker(path) is None
+        run_folder.RunFolder(path, {})
+      finally:
+        os.kill(int(child), signal.SIGKILL)
+
+  def test_held_until_the_process_ends(self, folder):
+    path = folder.path
+    assert not is_free(folder)
+    again = make(path)
+    del again
+    assert run_folder.worker(path) is None  # but this process itself
+    assert not is_free(folder)
+
+  def test_other_names_of_the_folder(self, folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder.path)
+    make(tmp_path / "link")
+    assert not is_free(folder)
+
+  def test_folder_made_anew(self, folder):
+    shutil.rmtree(folder.path)
+    assert run_folder.worker(folder.path) is None
+    assert not is_free(make(folder.path))
+
+  def test_refused_start_lets_go(self, folder):
+    folder_lock.release(folder.path)
+    with pytest.raises(types.InputError, match="another configuration"):
+      make(folder.path, {})
+    assert is_free(folder)
+    make(folder.path)
+    with pytest.raises(types.InputError, match="another configuration"):
+      make(folder.path, {})
+    assert not is_free(folder)
+
+  def test_asking_makes_nothing(self, tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "none", tmp_path / "file"):
+      assert run_folder.worker(str(path)) is None
+    assert os.listdir(tmp_path) == ["file"]
+
+  def test_asking_takes_nothing(self, folder):
+    """The folder is free for the next one, and its lock's text is kept."""
+    folder_lock.release(folder.path)
+    text = (folder.path / "lock").read_text()
+    assert run_folder.worker(folder.path) is None
+    assert is_free(folder)
+    assert (folder.path / "lock").read_text() == text
+
+  def test_waits_for_one_who_asks(self, folder, monkeypatch):
+    folder_lock.release(folder.path)
+    with started(_LOCKER, folder.path / "lock") as (process, line):
+      assert line == "free"
+
+      def let_go(seconds):
+        process.kill()
+        process.wait()
+
+      monkeypatch.setattr(folder_lock.time, "sleep", let_go)
+      make(folder.path)
+    assert not is_free(folder)
+
+  def test_file_system_without_locks(self, tmp_path, monkeypatch):
+    def unsupported(*_):
+      raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(folder_lock.fcntl, "lockf", unsupported)
+    folder = make(tmp_path)
+    assert folder.read_json("config.json") == CONFIG
+    folder_lock.release(folder.path)
+    assert run_folder.worker(folder.path) is None

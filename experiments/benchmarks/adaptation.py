@@ -13,7 +13,6 @@ from fsl_jax import adapt, backbones, data, episodes, types
 from fsl_jax.backbones import cost
 
 EPOCHS = 25  # the published number
-QUERIES = 15
 _NUM_CLASSES = 64
 
 
@@ -26,6 +25,7 @@ class Setup:
   method: str = "transductive_finetune"
   ways: int = 5
   shots: int = 1
+  queries: int = 15
   epochs: int = EPOCHS
   episodes: int = 1  # of one run
   dtype: str = "float32"
@@ -43,7 +43,8 @@ class Setup:
 
   @property
   def steps(self) -> int:
-    return 0 if self.method == "support_init" else self.epochs
+    steps = self.method in ("finetune", "transductive_finetune")
+    return self.epochs if steps else 0
 
   def network(self) -> types.Backbone:
     return backbones.create(
@@ -61,7 +62,7 @@ class Setup:
   def flop(self) -> float:
     """Of one run, useful ones: 3 forward passes an image and update."""
     support = self.ways * self.shots
-    query = self.ways * QUERIES
+    query = self.ways * self.queries
     trained = support + query * self.is_transductive
     passes = 3 * self.steps * trained + support + query
     return float(cost.forward_flop(self.network()) * passes * self.episodes)
@@ -77,7 +78,7 @@ def tasks(setup: Setup) -> types.Task:
   """Episodes of images made on the fly, with a leading B."""
   dataset = data.synthetic.make(
     setup.ways + 3,
-    setup.shots + QUERIES,
+    setup.shots + setup.queries,
     image_size_px=setup.image_size_px,
     noise=0.5,
   )
@@ -88,7 +89,7 @@ def tasks(setup: Setup) -> types.Task:
       index=index,
       ways=setup.ways,
       shots=setup.shots,
-      queries=QUERIES,
+      queries=setup.queries,
     ).task
     for index in range(setup.episodes)
   ]

@@ -27,8 +27,10 @@ class FinetuneConfig:
   input: Literal["logits", "features"] = "logits"
   # Whether negative values of it are cut (off for ImageNet-21k).
   relu: bool = True
+  # What the updates move: "all" weights, or W and b of the "head" alone.
+  trainable: Literal["all", "head"] = "all"
   # Batch norm during updates: statistics of the "batch", which also move the
-  # running ones that scoring uses, or "frozen" running statistics.
+  # running ones that scoring uses (whatever is trainable), or "frozen" ones.
   bn: Literal["batch", "frozen"] = "batch"
   # Fresh random views of support and query at every update.
   augment: bool = True
@@ -48,6 +50,7 @@ class FinetuneConfig:
   def __post_init__(self) -> None:
     for name, allowed in (
       ("input", ("logits", "features")),
+      ("trainable", ("all", "head")),
       ("bn", ("batch", "frozen")),
       ("updates", ("alternating", "joint")),
     ):
@@ -78,7 +81,7 @@ class AdaptState(NamedTuple):
 
   params: Any  # {"backbone": ..., "head": Head}
   batch_stats: Any
-  optimizer_state: Any
+  optimizer_state: Any  # of the trainable part of params
   present: jax.Array  # [N] bool
   key: jax.Array
   step: jax.Array  # [] int32, epochs done
@@ -115,6 +118,11 @@ class _Method:
   config: FinetuneConfig
   optimizer: optax.GradientTransformation
 
+  def _trainable(self, params):
+    if self.config.trainable == "head":
+      return {"head": params["head"]}
+    return params
+
   def _head_logits(
     self, params, batch_stats, images, present, *, train, mask=None
   ):
@@ -150,7 +158,7 @@ class _Method:
     return AdaptState(
       params=params,
       batch_stats=variables["batch_stats"],
-      optimizer_state=self.optimizer.init(params),
+      optimizer_state=self.optimizer.init(self._trainable(params)),
       present=heads.present_classes(*support),
       key=key,
       step=jnp.zeros((), jnp.int32),
@@ -167,10 +175,11 @@ class _Method:
   def _gradients(self, state, key, images, labels, mask, example_loss):
     """Accumulates over micro-batches: gradients, statistics, loss, hits."""
     total = jnp.maximum(mask.sum(), 1)
+    trainable = self._trainable(state.params)
 
-    def loss_fn(params, batch_stats, views, chunk):
+    def loss_fn(trainable, batch_stats, views, chunk):
       logits, batch_stats = self._head_logits(
-        params,
+        state.params | trainable,
         batch_stats,
         views,
         state.present,
@@ -190,7 +199,7 @@ class _Method:
       views = self._views(key, chunk)
       (chunk_loss, (batch_stats, chunk_hits)), chunk_gradient = (
         jax.value_and_grad(loss_fn, has_aux=True)(
-          state.params, batch_stats, views, chunk
+          trainable, batch_stats, views, chunk
         )
       )
       gradient = jax.tree.map(jnp.add, gradient, chunk_gradient)
@@ -203,7 +212,7 @@ class _Method:
     )
     dtype = state.params["head"].weight.dtype
     start = (
-      jax.tree.map(jnp.zeros_like, state.params),
+      jax.tree.map(jnp.zeros_like, trainable),
       state.batch_stats,
       jnp.zeros((), dtype),
       jnp.zeros((), jnp.int32),
@@ -213,11 +222,12 @@ class _Method:
     return gradient, batch_stats, loss, hits / total
 
   def _update(self, state, gradient):
+    trainable = self._trainable(state.params)
     updates, optimizer_state = self.optimizer.update(
-      gradient, state.optimizer_state, state.params
+      gradient, state.optimizer_state, trainable
     )
     return state._replace(
-      params=optax.apply_updates(state.params, updates),
+      params=state.params | optax.apply_updates(trainable, updates),
       optimizer_state=optimizer_state,
     )
 
@@ -261,12 +271,8 @@ class _Method:
       gradient, state, query_entropy = self._query_pass(state, query_key, task)
       state = self._update(state, gradient)
     else:
-      query_gradient, state, query_entropy = self._query_pass(
-        state, query_key, task
-      )
-      state = self._update(
-        state, jax.tree.map(jnp.add, gradient, query_gradient)
-      )
+      second, state, query_entropy = self._query_pass(state, query_key, task)
+      state = self._update(state, jax.tree.map(jnp.add, gradient, second))
     finite = _all_finite((state.params, state.batch_stats, support_loss))
     if self.config.is_transductive:
       finite &= jnp.isfinite(query_entropy)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from fsl_jax.pretrain import recipe as recipe_lib
 LOG = "epochs.jsonl"
 LAST = "checkpoints/last"
 BEST = "checkpoints/best"
+RESULT = "result.json"
 
 
 class PretrainResult(NamedTuple):
@@ -147,7 +149,7 @@ def run(
   variables, meta = checkpoint.restore(path)
   records = folder.read(LOG)
   folder.write_json(
-    "result.json",
+    RESULT,
     {
       "best_epoch": meta["epoch"],
       "train_accuracy": meta["train_accuracy"],
@@ -156,6 +158,37 @@ def run(
     },
   )
   return PretrainResult(variables, meta, records, path)
+
+
+def finished(
+  backbone: types.Backbone,
+  dataset: types.ClassIndexed,
+  config: recipe_lib.PretrainConfig,
+  *,
+  run_dir: str | pathlib.Path,
+) -> PretrainResult | None:
+  """What `run` returned where it has come to its end; nothing is written.
+
+  Arguments as for `run`.
+
+  Returns:
+    None if there is no such run folder, or it is of another run, or the run
+    has not ended.
+
+  Raises:
+    InputError: if the checkpoint is damaged.
+  """
+  folder = pathlib.Path(run_dir)
+  if not (folder / RESULT).exists():
+    return None
+  variables, meta = checkpoint.restore(folder / BEST)
+  identity = json.loads(json.dumps(_identity(backbone, dataset, config)))
+  if {key: meta.get(key) for key in identity} != identity:
+    return None
+  lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
+  return PretrainResult(
+    variables, meta, [json.loads(line) for line in lines], folder / BEST
+  )
 
 
 class _Done(NamedTuple):

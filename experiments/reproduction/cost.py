@@ -1,0 +1,121 @@
+"""Floating-point operations of a cell, and the hours they take here."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+from benchmarks import measure
+
+from fsl_jax import adapt, backbones, data
+from fsl_jax.backbones import cost as network_cost
+from reproduction import cells, work
+
+# Share of the rate of matrix products that adaptation reaches, by bench.py on
+# a CPU (experiments/README.md). The wide networks and accelerators were not
+# measured; for these it is a guess.
+_SHARE = {"conv64": 0.45, "resnet12": 0.65}
+_SHARE_ELSEWHERE = 0.6
+_SHARE_OF_ACCELERATOR = 0.3
+
+
+class Size(NamedTuple):
+  """What is learnt from."""
+
+  num_classes: int
+  num_images: int
+  image_size_px: int
+
+
+# Section 4 and appendix A, so that costs are known before data is prepared.
+_SIZES = {
+  ("mini_imagenet", "train"): Size(64, 38_400, 84),
+  ("mini_imagenet", "train+val"): Size(80, 48_000, 84),
+  ("tiered_imagenet", "train"): Size(351, 448_695, 84),
+  ("tiered_imagenet", "train+val"): Size(448, 572_956, 84),
+  ("cifar_fs", "train"): Size(64, 38_400, 32),
+  ("cifar_fs", "train+val"): Size(80, 48_000, 32),
+  ("fc100", "train"): Size(60, 36_000, 32),
+  ("fc100", "train+val"): Size(80, 48_000, 32),
+  ("imagenet21k", "train"): Size(7_491, 14_200_000, 84),
+}
+
+
+def of_cell(cell: cells.Cell, place: work.Place) -> dict[str, float]:
+  """FLOP of pre-training, and of each variant on all of its episodes.
+
+  Convolutions and matrix products alone. Pre-training of two networks counts
+  together.
+  """
+  flop: dict[str, float] = {}
+  networks = cell.networks or [cell.network]
+  if cell.jobs:
+    flop["pretrain"] = sum(_pretraining(n, place) for n in networks)
+  for job in cell.jobs:
+    name = job.variant.name
+    flop[name] = flop.get(name, 0.0) + of_job(job, place)
+  return flop
+
+
+def of_job(job: cells.Job, place: work.Place) -> float:
+  """FLOP of a job: three passes per image and update, one to predict."""
+  protocol = job.protocol
+  support = protocol.ways * protocol.shots
+  query = protocol.ways * protocol.queries
+  options = cells.options(job.variant, place.budget.steps)
+  config = adapt.config(job.variant.method, **options)
+  trained = support + query * job.variant.is_transductive
+  passes = 1 if config.get("trainable") == "head" else 3
+  # Two more passes are those of the hardness.
+  images = passes * config["steps"] * trained + 2 * (support + query)
+  return float(_forward(job.network, place)) * images * job.num_episodes
+
+
+def hours(cell: cells.Cell, flop: dict[str, float]) -> float:
+  """An estimate for this device; 0 where nothing is counted."""
+  share = _SHARE.get(cell.network.backbone, _SHARE_ELSEWHERE)
+  if jax.default_backend() != "cpu":
+    share = _SHARE_OF_ACCELERATOR
+  rate = share * _product_rate(cell.network.dtype) * jax.device_count()
+  return sum(flop.values()) / rate / 3600
+
+
+def _pretraining(network: cells.Network, place: work.Place) -> float:
+  num_classes, num_images, _ = size(network, place)
+  recipe = place.budget.recipe(network.dataset, mixup=network.mixup)
+  if place.budget.images_per_class is not None:
+    num_images = min(num_images, num_classes * place.budget.images_per_class)
+  learnt = num_images // recipe.batch_size * recipe.batch_size
+  judged = recipe.num_epochs // recipe.validate_every_epochs * num_images
+  images = 3 * recipe.num_epochs * learnt + judged
+  return float(_forward(network, place)) * images
+
+
+def _forward(network: cells.Network, place: work.Place) -> int:
+  learnt = size(network, place)
+  return _forward_of(network.backbone, learnt.num_classes, learnt.image_size_px)
+
+
+@functools.cache
+def _forward_of(name: str, num_classes: int, image_size_px: int) -> int:
+  return network_cost.forward_flop(
+    backbones.create(name, num_classes=num_classes, image_size_px=image_size_px)
+  )
+
+
+def size(network: cells.Network, place: work.Place) -> Size:
+  """Raises InputError for a data set that is not prepared, nor the paper's."""
+  known = _SIZES.get((network.dataset, network.split))
+  if known is not None:
+    return known
+  base = data.load(
+    network.dataset,
+    cells.SPLITS[network.split],
+    data_dir=place.data_dir,
+    image_size_px=data.usual_size_px(network.dataset),
+  )
+  return Size(base.num_classes, len(base.class_ids), base.image_size_px)
+
+
+@functools.cache
+def _product_rate(dtype: str) -> float:
+  return measure.product_rate(dtype)

@@ -1,0 +1,273 @@
+"""From files of results to README, docs and figures.
+
+A document says where what goes:
+
+  <!-- results: table1 -->
+  <!-- end -->
+
+Nobody writes between these two lines but `update`.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fsl_jax import types
+from fsl_jax.report import svg
+from reproduction import analyses, figures, intervals, tables, wording
+
+Path = str | os.PathLike[str]
+
+_DOCUMENTS = ("README.md", "docs/reproduction.md")
+_FIGURES = "docs/figures"
+_START = re.compile(r"<!-- results: *(.*?) *-->")
+_END = "<!-- end -->"
+
+_PROTOCOL = "ways shots queries num_episodes"
+_KEYS = {
+  "rows": f"variant method query_use {_PROTOCOL} num_non_finite mean std ci95 "
+  "paper difference verdict reason",
+  "paired": f"variant against {_PROTOCOL} mean ci95 paper verified verdict "
+  "reason",
+  "lines": "variant num_episodes slope intercept area paper_area protocols",
+  "points": "variant ways shots hardness accuracy",
+  "times": "what seconds_per_episode paper",
+}
+_HEAD_KEYS = "name target ablation dataset backbone split evaluated_on dtype"
+_BUDGET_KEYS = "name pretrain_factor episode_factor"
+_PROVENANCE_KEYS = "command date commits versions devices"
+
+
+class Figure(NamedTuple):
+  """A figure that the results allow; drawn when it is asked for."""
+
+  name: str  # file name without its ending
+  block: str  # the block that shows it
+  caption: str
+  draw: Callable[[], str]
+
+
+def load(results_dir: Path) -> list[dict[str, Any]]:
+  """All results of a folder, by name, the full budget first.
+
+  Raises:
+    InputError: naming the file that cannot be read or lacks something.
+  """
+  results = [_read(path) for path in pathlib.Path(results_dir).glob("*.json")]
+  return sorted(results, key=_file_name)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    result = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise types.InputError(f"cannot read results {path}: {error}") from None
+  _check(path, "the file", result, f"{_HEAD_KEYS} budget provenance")
+  _check(path, "budget", result["budget"], _BUDGET_KEYS)
+  _check(path, "provenance", result["provenance"], _PROVENANCE_KEYS)
+  for name, keys in _KEYS.items():
+    _check(path, "the file", result, name)
+    for number, row in enumerate(result[name]):
+      _check(path, f"{name}[{number}]", row, keys)
+  if _file_name(result) != path.stem:
+    raise types.InputError(
+      f"results {path} are those of {_file_name(result)!r}; expected the file "
+      f"{_file_name(result)}.json"
+    )
+  return result
+
+
+def _check(path: pathlib.Path, where: str, value: Any, keys: str) -> None:
+  if not isinstance(value, dict):
+    raise types.InputError(
+      f"results {path}: {where} must be a JSON object, got {value!r:.40}"
+    )
+  missing = [key for key in keys.split() if key not in value]
+  if missing:
+    raise types.InputError(
+      f"results {path}: {where} lacks {', '.join(missing)}"
+    )
+
+
+def _file_name(result: wording.Result) -> str:
+  budget = result["budget"]["name"]
+  return result["name"] + ("" if budget == "full" else f"-{budget}")
+
+
+def drawings(results: Sequence[wording.Result]) -> list[Figure]:
+  """The figures that the results allow, with their captions."""
+  table1, ablations = (wording.of(results, t) for t in ("table1", "ablation"))
+  pairs = [p for r in ablations for p in r["paired"]]
+  found = []
+  if table1:
+    found.append(
+      Figure(
+        "against-paper",
+        "against_paper",
+        "Our accuracy in filled circles, the paper's in hollow diamonds; "
+        "crosses are figures of its appendix, not checked. 95% intervals over "
+        "episodes.",
+        functools.partial(intervals.against_paper, table1),
+      )
+    )
+  for result in wording.of(results, "figure2"):
+    if result["rows"]:
+      found.append(
+        Figure(
+          _file_name(result),
+          "figure2",
+          f"{wording.cell(result)}: accuracy as queries, ways and shots grow, "
+          f"{wording.counts(result['rows'])} episodes.",
+          functools.partial(figures.figure2, result),
+        )
+      )
+  for result in wording.of(results, "figure3"):
+    if result["points"]:
+      found.append(
+        Figure(
+          _file_name(result),
+          "figure3",
+          f"{wording.cell(result)}: accuracy against hardness, one marker per "
+          f"episode, {wording.counts(result['lines'])} per line.",
+          functools.partial(figures.figure3, result),
+        )
+      )
+  if any(pair["against"] == "reference" for pair in pairs):
+    found.append(
+      Figure(
+        "ablations",
+        "ablation_differences",
+        "Accuracy of each ablation minus that of the unchanged method on the "
+        "same episodes, with 95% intervals.",
+        functools.partial(intervals.ablations, ablations),
+      )
+    )
+  return found
+
+
+def render(
+  results: Sequence[wording.Result], figures_dir: str = _FIGURES
+) -> dict[str, str]:
+  """Every block by name, as Markdown that ends without a newline.
+
+  Args:
+    results: as `load` returns them.
+    figures_dir: folder of the figures as seen from the document.
+  """
+  drawn = drawings(results)
+
+  def images(block: str | None = None) -> str:
+    shown = [
+      f"![{figure.caption}]({figures_dir}/{figure.name}.svg)\n\n"
+      f"*{figure.caption}*"
+      for figure in drawn
+      if block in (None, figure.block)
+    ]
+    return "\n\n".join(shown) or wording.nothing(block or "figures")
+
+  return {
+    "readme": tables.readme(results),
+    "table1": tables.table1(results),
+    "paired": tables.paired(results),
+    "table2": tables.table2(results),
+    "protocols": tables.figure2(results),
+    "lines": analyses.lines(results),
+    "ablations": analyses.ablations(results),
+    "compute": analyses.compute(results),
+    "provenance": analyses.provenance(results),
+    "figures": images(),
+    "against_paper": images("against_paper"),
+    "figure2": images("figure2"),
+    "figure3": images("figure3"),
+    "ablation_differences": images("ablation_differences"),
+  }
+
+
+def fill(text: str, blocks: Mapping[str, str]) -> str:
+  """Replaces what stands between the markers of each block.
+
+  Raises:
+    InputError: for an unknown block, or one that does not end before the next
+      begins.
+  """
+  result, *parts = _START.split(text)
+  for name, rest in zip(parts[::2], parts[1::2], strict=True):
+    if name not in blocks:
+      raise types.unknown_name("block of results", name, blocks)
+    _, end, after = rest.partition(_END)
+    if not end:
+      raise types.InputError(
+        f"the block of results {name!r} does not end; expected {_END!r} before "
+        "the next block"
+      )
+    result += f"<!-- results: {name} -->\n\n{blocks[name]}\n\n{end}{after}"
+  return result
+
+
+def files(results_dir: Path, root: Path) -> dict[pathlib.Path, str]:
+  """All that is generated: path and content.
+
+  Args:
+    results_dir: folder of the files of results; there may be none.
+    root: of the repository.
+
+  Raises:
+    InputError: as `load` and `fill`, naming the document.
+  """
+  results, root = load(results_dir), pathlib.Path(root)
+  drawn = drawings(results)
+  return _documents(results, root) | {
+    root / _FIGURES / f"{figure.name}.svg": figure.draw() for figure in drawn
+  }
+
+
+def update(results_dir: Path, root: Path) -> list[pathlib.Path]:
+  """Writes what differs, each file in one step, and returns their paths."""
+  changed = [
+    (path, text)
+    for path, text in files(results_dir, root).items()
+    if _differs(path, text)
+  ]
+  for path, text in changed:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    svg.save(text, path)
+  return [path for path, _ in changed]
+
+
+def stale(results_dir: Path, root: Path) -> list[pathlib.Path]:
+  """Documents that differ from what is generated, and missing figures."""
+  results, root = load(results_dir), pathlib.Path(root)
+  documents = _documents(results, root)
+  # The bytes of a figure follow the version of matplotlib, not only the
+  # numbers, so of figures only the presence is compared.
+  drawn = [root / _FIGURES / f"{f.name}.svg" for f in drawings(results)]
+  return [path for path, text in documents.items() if _differs(path, text)] + [
+    path for path in drawn if not path.exists()
+  ]
+
+
+def _differs(path: pathlib.Path, text: str) -> bool:
+  return not path.exists() or path.read_text(encoding="utf-8") != text
+
+
+def _documents(
+  results: Sequence[wording.Result], root: pathlib.Path
+) -> dict[pathlib.Path, str]:
+  """The documents that have blocks, filled."""
+  found = {}
+  for name in _DOCUMENTS:
+    path = root / name
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if not _START.search(text):
+      continue
+    seen_from = os.path.relpath(root / _FIGURES, path.parent)
+    blocks = render(results, pathlib.Path(seen_from).as_posix())
+    try:
+      found[path] = fill(text, blocks)
+    except types.InputError as error:
+      raise types.InputError(f"{path}: {error}") from None
+  return found

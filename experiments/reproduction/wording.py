@@ -1,0 +1,200 @@
+"""How results are put into words: names, numbers, Markdown."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fsl_jax.report import rows as report_rows
+
+Result = Mapping[str, Any]
+"""A file of results, as `page.load` returns it; percent throughout."""
+
+UNVERIFIED = "†"
+_FOOTNOTE = (
+  f"{UNVERIFIED} from the appendix, not checked against the paper, no verdict."
+)
+
+_DATASETS = {
+  "cifar_fs": "CIFAR-FS",
+  "fc100": "FC-100",
+  "mini_imagenet": "Mini-ImageNet",
+  "tiered_imagenet": "Tiered-ImageNet",
+  "imagenet21k": "ImageNet-21k",
+}
+_BACKBONES = {
+  "wrn_28_10": "WRN-28-10",
+  "wrn_16_4": "WRN-16-4",
+  "resnet12": "ResNet-12",
+}
+_SHORT = {
+  "support_init": "SBI",
+  "finetune": "FT",
+  "transductive_finetune": "TFT",
+  "prototype": "prototype",
+}
+ABLATIONS = {
+  "features": "features instead of logits are classified",
+  "frozen_backbone": "only the classifier is trained",
+  "frozen_bn": "batch norm keeps the pre-trained statistics",
+  "no_augmentation": "no random views while fine-tuning",
+  "joint": "one update of both losses instead of two in turn",
+  "no_mixup": "pre-training without mixup",
+  "wrn_16_4": "WRN-16-4 instead of the network",
+  "10000_episodes": "10,000 episodes instead of 1,000",
+}
+
+
+def of(results: Sequence[Result], target: str) -> list[Result]:
+  """The results of one target."""
+  return [result for result in results if result["target"] == target]
+
+
+def cell(result: Result) -> str:
+  """ "CIFAR-FS, conv64, train" and all in which it is not the usual cell."""
+  return ", ".join([_place(result), *_unusual(result), *budget(result)])
+
+
+def title(result: Result, *more: str) -> str:
+  """The same for a figure, on up to three lines, with more in the second."""
+  second = ", ".join([*_unusual(result), *more])
+  return "\n".join(filter(None, [_place(result), second, *budget(result)]))
+
+
+def _place(result: Result) -> str:
+  dataset: str = result["dataset"]
+  backbone: str = result["backbone"]
+  names = _DATASETS.get(dataset, dataset), _BACKBONES.get(backbone, backbone)
+  return ", ".join([*names, result["split"]])
+
+
+def _unusual(result: Result) -> list[str]:
+  on, dtype = result["evaluated_on"], result["dtype"]
+  words = [] if on == "novel" else [f"evaluated on {on}"]
+  return words + ([] if dtype == "float32" else [dtype])
+
+
+def counts(rows: Sequence[Mapping[str, Any]]) -> str:
+  """ "n = 1,000", or from the least to the greatest."""
+  ends = [f(row["num_episodes"] for row in rows) for f in (min, max)]
+  return "n = " + " to ".join(dict.fromkeys(f"{end:,}" for end in ends))
+
+
+def budget(result: Result) -> list[str]:
+  """What was shortened: "quick: pre-training and episodes /20", or nothing."""
+  name, pretrain, episodes = (
+    result["budget"][key]
+    for key in ("name", "pretrain_factor", "episode_factor")
+  )
+  if name == "full":
+    return []
+  if pretrain == episodes:
+    return [f"{name}: pre-training and episodes /{pretrain}"]
+  return [f"{name}: pre-training /{pretrain}, episodes /{episodes}"]
+
+
+def method(row: Mapping[str, Any]) -> str:
+  """A row's method, and its variant where that is not the method alone."""
+  label = report_rows.label(row["method"])
+  if row["variant"] == row["method"]:
+    return label
+  return f"{label}, {row['variant']}"
+
+
+def short(variant: str) -> str:
+  """ "TFT"; the name of the variant where it has no short one."""
+  return _SHORT.get(variant, variant)
+
+
+def shots(count: int) -> str:
+  """ "1 shot", "5 shots"."""
+  return f"{count} shot" if count == 1 else f"{count} shots"
+
+
+def is_number(value: float | None) -> bool:
+  """Whether it can be drawn."""
+  return value is not None and math.isfinite(value)
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+  """A number; "n/a" for what is None or not finite."""
+  if value is None or not math.isfinite(value):
+    return "n/a"
+  return f"{value:{form}}"
+
+
+def plus_minus(
+  mean: float | None, ci95: float | None, form: str = ".2f"
+) -> str:
+  """ "61.23 ± 0.68"; the mean alone where it has no interval."""
+  text = number(mean, form)
+  if ci95 is None:
+    return text
+  return f"{text} ± {number(ci95, form.lstrip('+z'))}"
+
+
+def signed(value: float | None, ci95: float | None = None) -> str:
+  """A difference, "+1.20 ± 0.30"."""
+  return plus_minus(value, ci95, "+z.2f")
+
+
+def published(text: str, verified: bool) -> str:
+  """A published figure; in brackets with a dagger unless it was checked."""
+  return text if verified else f"({text}){UNVERIFIED}"
+
+
+def episodes(row: Mapping[str, Any]) -> str:
+  """n, and how many of them left the finite numbers."""
+  text, lost = f"{row['num_episodes']:,}", row["num_non_finite"]
+  return f"{text} ({lost:,} not finite)" if lost else text
+
+
+def listed(values: Iterable[str]) -> str:
+  """Each once, in order of appearance."""
+  return ", ".join(dict.fromkeys(values))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  """A Markdown table."""
+  lines = [_line(head), "|" + "---|" * len(head), *map(_line, rows)]
+  return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+  plain = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+  return "| " + " | ".join(plain) + " |"
+
+
+def placed(result: Result, rows: Sequence[Any]) -> list[Any]:
+  """Each row with its cell's name, which the first alone shows."""
+  return [
+    (cell(result) if number == 0 else "", row)
+    for number, row in enumerate(rows)
+  ]
+
+
+def at_shots(rows: Sequence[Mapping[str, Any]], variant: str) -> list[Any]:
+  """The rows of a variant at 1 and at 5 shots; None where there is none."""
+  found = {row["shots"]: row for row in rows if row["variant"] == variant}
+  return [found.get(1), found.get(5)]
+
+
+def difference(pair: Mapping[str, Any]) -> list[str]:
+  """Ours, n, the paper's."""
+  paper = pair["paper"]
+  return [
+    signed(pair["mean"], pair["ci95"]),
+    f"{pair['num_episodes']:,}",
+    "" if paper is None else published(signed(paper), pair["verified"]),
+  ]
+
+
+def nothing(target: str) -> str:
+  """What stands for a table of a target without results."""
+  return f"Nothing was measured for {target} yet."
+
+
+def with_notes(table: str, *notes: str) -> str:
+  """A table above its notes; that on daggers is added where one stands."""
+  if UNVERIFIED in table:
+    notes = (*notes, _FOOTNOTE)
+  return "\n\n".join([table, " ".join(filter(None, notes))]).rstrip()

@@ -1,0 +1,264 @@
+"""Pre-training and evaluation of a cell, each where it was left.
+
+Folders of a run, below its root:
+
+  pretrain/NETWORK/                       a run folder of pre-training
+  episodes/NETWORK/SPLIT/METHOD[,OPTION]/ a run folder of episodes
+
+Cells share them: the episodes of Table 1 are also points of Figure 3.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fsl_jax import (
+  adapt,
+  backbones,
+  data,
+  episode_records,
+  evaluate,
+  hardness,
+  pretrain,
+  run_folder,
+  types,
+)
+from fsl_jax.adapt import batched
+from reproduction import budgets, cells, journal
+
+TIMES = "times.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where a run is kept, and how much of the programme it does."""
+
+  root: pathlib.Path
+  budget: budgets.Budget
+  data_dir: str | None = None
+
+  @property
+  def _root(self) -> pathlib.Path:
+    return self.root if self.budget.is_full else self.root / self.budget.name
+
+  def pretrain(self, network: cells.Network) -> pathlib.Path:
+    return self._root / "pretrain" / network.name
+
+  def episodes(
+    self, network: cells.Network, split: str, variant: cells.Variant
+  ) -> pathlib.Path:
+    return self._root / "episodes" / network.name / split / variant.folder
+
+
+class Trained(NamedTuple):
+  """A network, ready to adapt."""
+
+  backbone: types.Backbone
+  variables: types.Variables
+  meta: dict[str, Any]
+  path: pathlib.Path  # run folder
+
+
+class Measured(NamedTuple):
+  """What a job gave."""
+
+  job: cells.Job
+  result: types.EvalResult
+  folder: pathlib.Path
+
+
+def check(cell: cells.Cell, place: Place) -> None:
+  """Raises InputError for all that a cell would stop at later."""
+  for network in cell.networks:
+    _base(network, place)
+    dataset = _load(network.dataset, cell.evaluated_on, place)
+    for job in cell.jobs:
+      evaluate.check(
+        dataset,
+        job.protocol,
+        seed=cells.SEED,
+        num_episodes=job.num_episodes,
+        batch_size=None,
+        chunk=None,
+      )
+
+
+def run(
+  cell: cells.Cell, place: Place
+) -> tuple[dict[cells.Network, Trained], list[Measured]]:
+  """Does all of a cell that is not done yet.
+
+  Raises:
+    InputError: see `check`, and if another process works on the same folder.
+  """
+  check(cell, place)
+  trained = {network: _pretrained(network, place) for network in cell.networks}
+  measured = []
+  for jobs in _by_method(cell.jobs):
+    network = jobs[0].network
+    measured += _evaluated(trained[network], jobs, cell.evaluated_on, place)
+  # In the cell's own order, which groups what is to be compared.
+  return trained, sorted(measured, key=lambda m: cell.jobs.index(m.job))
+
+
+def _by_method(jobs: Iterable[cells.Job]) -> Iterable[list[cells.Job]]:
+  """Jobs that share a folder, and programs of equal shapes."""
+  groups: dict[tuple[cells.Network, str], list[cells.Job]] = {}
+  for job in jobs:
+    groups.setdefault((job.network, job.variant.folder), []).append(job)
+  return groups.values()
+
+
+def identity(
+  network: cells.Network, place: Place
+) -> tuple[types.Backbone, types.ClassIndexed, pretrain.PretrainConfig]:
+  """What pre-training is of: network, base classes, recipe."""
+  base = _base(network, place)
+  backbone = backbones.create(
+    network.backbone,
+    num_classes=base.num_classes,
+    image_size_px=base.image_size_px,
+    dtype=None if network.dtype == "float32" else network.dtype,
+  )
+  recipe = place.budget.recipe(network.dataset, mixup=network.mixup)
+  return backbone, base, recipe
+
+
+def _base(network: cells.Network, place: Place) -> types.ClassIndexed:
+  base = _load(network.dataset, cells.SPLITS[network.split], place)
+  most = place.budget.images_per_class
+  return base if most is None else first_of_each_class(base, most)
+
+
+def _load(dataset: str, split: str, place: Place) -> types.ClassIndexed:
+  return data.load(
+    dataset,
+    split,
+    data_dir=place.data_dir,
+    image_size_px=data.usual_size_px(dataset),
+  )
+
+
+def first_of_each_class(
+  dataset: types.ClassIndexed, most: int
+) -> types.ClassIndexed:
+  starts = dataset.class_offsets()
+  position = np.arange(len(dataset.class_ids)) - starts[dataset.class_ids]
+  rows = np.flatnonzero(position < most)
+  return dataclasses.replace(
+    dataset,
+    images=dataset.images[rows],
+    class_ids=dataset.class_ids[rows],
+    image_ids=[dataset.image_ids[int(row)] for row in rows],
+  )
+
+
+def _pretrained(network: cells.Network, place: Place) -> Trained:
+  backbone, base, recipe = identity(network, place)
+  path = place.pretrain(network)
+  result = pretrain.finished(backbone, base, recipe, run_dir=path)
+  if result is None:
+    print(f"{network.name}: pre-training", file=sys.stderr)
+    result = pretrain.run(backbone, base, recipe, run_dir=path)
+  return Trained(backbone, result.variables, result.meta, path)
+
+
+def _evaluated(
+  trained: Trained, jobs: list[cells.Job], split: str, place: Place
+) -> list[Measured]:
+  """One variant of one network on the episodes of all its protocols."""
+  network, variant = jobs[0].network, jobs[0].variant
+  print(f"{network.name}, {split}: {variant.folder}", file=sys.stderr)
+  dataset = _load(network.dataset, split, place)
+  evaluate.check_checkpoint(trained.meta, dataset)
+  options = cells.options(variant, place.budget.steps)
+  adapter = adapt.create(variant.method, trained.backbone, **options)
+  folder = run_folder.RunFolder(
+    place.episodes(network, split, variant),
+    {
+      "seed": cells.SEED,
+      "data": {
+        "name": dataset.name,
+        "split": dataset.split,
+        "image_size_px": dataset.image_size_px,
+        "fingerprint": dataset.fingerprint,
+      },
+      "backbone": trained.meta["backbone"],
+      "checkpoint": {
+        "digest": trained.meta["digest"],
+        "epoch": trained.meta["epoch"],
+      },
+      "pretrain": trained.meta["pretrain"],
+      "methods": {variant.method: adapt.config(variant.method, **options)},
+      "hardness": "logits of the checkpoint's own backbone",
+    },
+  )
+  programs = batched.Programs([adapter])
+  measured = []
+  for job in jobs:
+    with _timed(folder, job):
+      result = evaluate.run(
+        adapter,
+        trained.variables,
+        dataset,
+        **dataclasses.asdict(job.protocol),
+        seed=cells.SEED,
+        num_episodes=job.num_episodes,
+        extractor=hardness.extractor(trained.backbone),
+        programs=programs,
+        folder=folder,
+      )
+    measured.append(Measured(job, result, folder.path))
+  return measured
+
+
+class _timed:
+  """Notes how long the episodes took that were missing until now."""
+
+  def __init__(self, folder: run_folder.RunFolder, job: cells.Job):
+    self._folder, self._job = folder, job
+
+  def __enter__(self) -> None:
+    self._before = num_stored(self._folder.path, self._job)
+    self._start = time.monotonic()
+
+  def __exit__(self, *error: object) -> None:
+    seconds = time.monotonic() - self._start
+    new = num_stored(self._folder.path, self._job) - self._before
+    if new > 0:
+      protocol = dataclasses.asdict(self._job.protocol)
+      record = {"protocol": protocol, "episodes": new, "seconds": seconds}
+      self._folder.append(TIMES, [record])
+
+
+def num_stored(folder: pathlib.Path, job: cells.Job) -> int:
+  """Episodes of a job's protocol that are on disk."""
+  protocol = dataclasses.asdict(job.protocol)
+  lines = journal.lines(folder / episode_records.FILE)
+  return sum(line["protocol"] == protocol for line in lines)
+
+
+def seconds_per_episode(folder: pathlib.Path, job: cells.Job) -> float | None:
+  """Over the starts that were not killed, compiling included."""
+  protocol = dataclasses.asdict(job.protocol)
+  times = [
+    line
+    for line in journal.lines(folder / TIMES)
+    if line["protocol"] == protocol
+  ]
+  if not times:
+    return None
+  return sum(t["seconds"] for t in times) / sum(t["episodes"] for t in times)
+
+
+def pretrain_seconds(trained: Trained) -> float:
+  """Of the steps; looking for the best weights comes on top."""
+  batch_size = trained.meta["pretrain"]["batch_size"]
+  num_images = trained.meta["data"]["num_images"] // batch_size * batch_size
+  epochs = journal.lines(trained.path / pretrain.LOG)
+  return sum(num_images / epoch["images_per_s"] for epoch in epochs)

@@ -1,0 +1,420 @@
+"""Cells of the paper's tables: what they are made of, what becomes of them."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from reproduction import (
+  budgets,
+  cells,
+  cost,
+  journal,
+  outcome,
+  programme,
+  status,
+  store,
+  work,
+)
+
+import fsl_jax as fsl
+from fsl_jax import backbones, episodes, pretrain, types
+from fsl_jax.backbones import cost as network_cost
+
+_CONV = cells.Network("cifar_fs", "conv64", "train")
+_FULL, _QUICK, _TOY = (budgets.named(name) for name in ("full", "quick", "toy"))
+
+
+def _place(root: pathlib.Path, budget: budgets.Budget = _FULL) -> work.Place:
+  return work.Place(root, budget, str(root / "data"))
+
+
+def _cell(target: str, network: cells.Network = _CONV, **options) -> cells.Cell:
+  (cell,) = programme.of_target(target, network, **options)
+  return cell
+
+
+def _everything() -> list[cells.Cell]:
+  return [
+    cell
+    for target in programme.TARGETS
+    for network in programme.networks(target)
+    for cell in programme.of_target(target, network)
+  ]
+
+
+class TestProgramme:
+  def test_table_1_is_whole(self):
+    networks = programme.networks("table1")
+    assert len(networks) == 4 * 3 * 2  # data sets, nets, splits
+    for network in networks:
+      jobs = _cell("table1", network).jobs
+      assert {
+        (j.variant.method, j.protocol.shots, j.num_episodes) for j in jobs
+      } == {
+        (method, shots, 1000)
+        for method in ("support_init", "finetune", "transductive_finetune")
+        for shots in (1, 5)
+      }
+      assert {(j.protocol.ways, j.protocol.queries) for j in jobs} == {(5, 15)}
+
+  def test_names_are_unique_and_good_for_files(self):
+    names = [cell.name for cell in _everything()]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[\w+-]+", name) for name in names)
+
+  def test_command_names_the_cell(self):
+    network = dataclasses.replace(_CONV, dtype="bfloat16")
+    assert _cell("table1", network).command == (
+      "python experiments/reproduce.py --table=1 --dataset=cifar_fs "
+      "--backbone=conv64 --split=train --dtype=bfloat16"
+    )
+    cell = _cell("ablation", ablation="joint")
+    assert "--ablation=joint" in cell.command
+    assert "--compute" in _cell("compute").command
+
+  def test_table_2_leaves_out_the_relu_and_weighs_by_log_ways(self):
+    (network,) = programme.networks("table2")
+    assert network.dataset == "imagenet21k"
+    jobs = _cell("table2", network).jobs
+    assert {j.protocol.ways for j in jobs} == {5, 10, 20, 40, 80, 160}
+    assert {j.num_episodes for j in jobs} == {80}
+    assert all(j.variant.options["relu"] is False for j in jobs)
+    assert {
+      j.variant.options.get("entropy_weight")
+      for j in jobs
+      if j.variant.is_transductive
+    } == {"inverse_log_ways"}
+    with pytest.raises(types.InputError, match="table 2 is of imagenet21k"):
+      programme.of_target("table2", _CONV)
+
+  def test_episodes_of_table_1_are_points_of_the_figures(self, tmp_path):
+    place = _place(tmp_path)
+
+    def places(cell):
+      return {
+        (
+          place.episodes(j.network, cell.evaluated_on, j.variant),
+          j.protocol,
+        )
+        for j in cell.jobs
+      }
+
+    table = places(_cell("table1"))
+    assert table <= places(_cell("figure2"))
+    assert len(table & places(_cell("figure3"))) == 4  # no fine-tuning
+    # What is chosen on `val` never meets a novel class.
+    for ablation in programme.ABLATIONS.keys() - {"10000_episodes"}:
+      cell = _cell("ablation", ablation=ablation)
+      assert cell.evaluated_on == "val"
+      assert not places(cell) & table
+
+  @pytest.mark.parametrize("name", programme.ABLATIONS)
+  def test_ablation_changes_one_thing(self, name):
+    cell = _cell("ablation", ablation=name)
+    reference = [j for j in cell.jobs if j.variant.name == "reference"]
+    if name == "10000_episodes":
+      assert {j.num_episodes for j in cell.jobs} == {10_000}
+      return
+    changed = [j for j in cell.jobs if j.variant.name == name]
+    assert [j.protocol for j in reference] == [j.protocol for j in changed]
+    a, b = reference[0], changed[0]
+    assert (a.variant.options != b.variant.options) != (a.network != b.network)
+    backbone = backbones.create("conv64", num_classes=4, image_size_px=16)
+    fsl.adapt.create(b.variant.method, backbone, **b.variant.options)
+    assert (name, "reference") in programme.pairs(cell)
+
+  def test_ablation_refuses_a_network_that_knows_val(self):
+    network = dataclasses.replace(_CONV, split="train+val")
+    with pytest.raises(types.InputError, match="must be of --split=train"):
+      programme.of_target("ablation", network, ablation="joint")
+
+  def test_unknown_names(self):
+    with pytest.raises(types.InputError, match="did you mean 'joint'"):
+      programme.of_target("ablation", _CONV, ablation="jiont")
+    with pytest.raises(types.InputError, match="did you mean 'conv64'"):
+      programme.networks("table1", backbone="conf64")
+    with pytest.raises(types.InputError, match="unknown data set"):
+      programme.networks("table1", dataset="cifarfs")
+
+  def test_fewer_episodes_by_request(self):
+    cell = _FULL.shorten(_cell("table1"), 500, 300)
+    assert {(j.variant.name, j.num_episodes) for j in cell.jobs} == {
+      ("support_init", 500),
+      ("finetune", 500),
+      ("transductive_finetune", 300),
+    }
+    assert _FULL.shorten(cell) == cell
+    assert _FULL.shorten(cell, 2000) == cell
+    # What is asked for is what there will be at most, whatever the budget.
+    assert {j.num_episodes for j in _QUICK.shorten(cell, 10).jobs} == {10}
+
+
+class TestBudget:
+  def test_full_is_the_published_recipe(self):
+    recipe = _FULL.recipe("cifar_fs", mixup=True)
+    assert recipe == pretrain.PretrainConfig()
+    assert _FULL.recipe("fc100", mixup=False).mixup_alpha == 0
+    assert _FULL.recipe("imagenet21k", mixup=True).cycles == (8, 16)
+    assert _FULL.shorten(_cell("table1")) == _cell("table1")
+
+  def test_quick_divides_by_what_it_says(self):
+    recipe = _QUICK.recipe("cifar_fs", mixup=True)
+    assert recipe.cycles == (2, 4)
+    assert recipe.num_epochs * _QUICK.pretrain_factor == 120
+    (num_episodes,) = {
+      j.num_episodes for j in _QUICK.shorten(_cell("table1")).jobs
+    }
+    assert num_episodes * _QUICK.episode_factor == 1000
+    # All else is as published.
+    full = pretrain.PretrainConfig()
+    assert (
+      dataclasses.replace(recipe, cycles=full.cycles, validate_every_epochs=1)
+      == full
+    )
+
+  def test_budgets_do_not_share_folders(self, tmp_path):
+    folders = {
+      _place(tmp_path, budget).pretrain(_CONV)
+      for budget in (_FULL, _QUICK, _TOY)
+    }
+    assert len(folders) == 3
+
+  def test_unknown(self):
+    with pytest.raises(types.InputError, match="did you mean 'quick'"):
+      budgets.named("quik")
+
+
+class TestCost:
+  def test_of_a_job_by_hand(self, tmp_path):
+    place = _place(tmp_path)
+    forward = network_cost.forward_flop(
+      backbones.create("conv64", num_classes=64, image_size_px=32)
+    )
+    jobs = {(j.variant.name, j.protocol.shots): j for j in _cell("table1").jobs}
+    # 25 epochs, 5 support and 75 query images, 3 passes each; then one to
+    # predict and one for the hardness.
+    tft = cost.of_job(jobs["transductive_finetune", 1], place)
+    assert tft == forward * (25 * 3 * 80 + 2 * 80) * 1000
+    finetune = cost.of_job(jobs["finetune", 5], place)
+    assert finetune == forward * (25 * 3 * 25 + 2 * 100) * 1000
+    init = cost.of_job(jobs["support_init", 1], place)
+    assert init == forward * 2 * 80 * 1000
+
+  def test_of_pretraining_by_hand(self, tmp_path):
+    forward = network_cost.forward_flop(
+      backbones.create("conv64", num_classes=64, image_size_px=32)
+    )
+    # 150 batches of 256 in each of 120 epochs, all 38,400 judged after each.
+    flop = cost.of_cell(_cell("table1"), _place(tmp_path))
+    assert flop["pretrain"] == forward * 120 * (3 * 150 * 256 + 38_400)
+    quick = cost.of_cell(_cell("table1"), _place(tmp_path, _QUICK))
+    assert quick["pretrain"] == forward * (6 * 3 * 150 * 256 + 38_400)
+
+  def test_a_frozen_backbone_is_cheaper(self, tmp_path):
+    cell = _cell("ablation", ablation="frozen_backbone")
+    flop = cost.of_cell(cell, _place(tmp_path))
+    assert flop["frozen_backbone"] < 0.4 * flop["reference"]
+
+  def test_main_net_agrees_with_the_paper_derived_figures(self, tmp_path):
+    network = cells.Network("cifar_fs", "wrn_28_10", "train")
+    flop = cost.of_cell(_cell("table1", network), _place(tmp_path))
+    # 1.4e17, and one pass beside three to look for the best weights.
+    assert flop["pretrain"] == pytest.approx(1.45e17 * 4 / 3, rel=0.01)
+    one_shot = [
+      j
+      for j in _cell("table1", network).jobs
+      if j.variant.is_transductive and j.protocol.shots == 1
+    ]
+    tft = cost.of_job(one_shot[0], _place(tmp_path))
+    assert tft == pytest.approx(6.3e16, rel=0.05)
+
+
+def _result(
+  job: cells.Job, accuracy: list[float], hardness: list[float]
+) -> types.EvalResult:
+  n = len(accuracy)
+  return types.EvalResult(
+    method=job.variant.method,
+    query_use="none",
+    protocol=dataclasses.asdict(job.protocol),
+    index=np.arange(n),
+    accuracy=np.asarray(accuracy),
+    hardness=np.asarray(hardness),
+    predictions=np.zeros((n, 5), int),
+    curves={},
+  )
+
+
+def _measured(target: str, **accuracies: list[float]) -> list[work.Measured]:
+  """The 5-way jobs, each with these accuracies, hardness 1, 2, 3, ..."""
+  return [
+    work.Measured(
+      job,
+      _result(
+        job,
+        accuracies[job.variant.name],
+        list(range(1, len(accuracies[job.variant.name]) + 1)),
+      ),
+      pathlib.Path("nowhere"),
+    )
+    for job in _cell(target).jobs
+    if job.variant.name in accuracies and job.protocol.ways == 5
+  ]
+
+
+class TestOutcome:
+  def test_rows_by_hand(self):
+    facts = outcome.Facts(_cell("table1"), _FULL)
+    (measured, *_) = _measured("table1", support_init=[0.5, 0.7])
+    row = facts.row(measured)
+    assert (row["ways"], row["shots"], row["queries"]) == (5, 1, 15)
+    assert row["mean"] == 60
+    assert row["std"] == 10
+    assert row["ci95"] == pytest.approx(1.96 * 10 / math.sqrt(2), abs=1e-4)
+    assert row["paper"]["verified"] is False  # conv64 is in the appendix
+    assert row["difference"] == pytest.approx(60 - row["paper"]["mean"])
+    assert row["verdict"] == "none"
+
+  def test_verdict_needs_the_full_budget_and_its_episodes(self):
+    network = cells.Network("cifar_fs", "wrn_28_10", "train")
+    cell = _cell("table1", network)
+    job = next(j for j in cell.jobs if j.variant.is_transductive)
+    rng = np.random.default_rng(0)
+    accuracy = np.clip(rng.normal(0.7658, 0.1, 1000), 0, 1)
+
+    def word(n, budget):
+      result = _result(job, list(accuracy[:n]), [1.0] * n)
+      measured = work.Measured(job, result, pathlib.Path("nowhere"))
+      return outcome.Facts(cell, budget).row(measured)["verdict"]
+
+    assert word(1000, _FULL) == "reproduced"
+    assert word(999, _FULL) == "none"
+    assert word(1000, _QUICK) == "none"
+
+  def test_paired_by_hand_on_the_episodes_that_both_met(self):
+    measured = _measured(
+      "table1",
+      support_init=[0.5, 0.7, 0.9, 0.1],
+      transductive_finetune=[0.6, 0.7, math.nan],
+    )
+    pairs = list(outcome.Facts(_cell("table1"), _FULL).paired(measured))
+    assert [(p["variant"], p["against"], p["shots"]) for p in pairs] == [
+      ("transductive_finetune", "support_init", 1),
+      ("transductive_finetune", "support_init", 5),
+    ]
+    # Differences 10 and 0; the third is not finite, the fourth has no other.
+    assert pairs[0]["num_episodes"] == 2
+    assert pairs[0]["mean"] == 5
+    assert pairs[0]["std"] == 5
+
+  def test_line_by_hand(self):
+    measured = _measured(
+      "figure3", support_init=[0.9, 0.7, 0.5], transductive_finetune=[1.0, 0.6]
+    )
+    lines = outcome.Facts(_cell("figure3"), _FULL).lines(measured)
+    by_name = {line["variant"]: line for line in lines}
+    # The first two episodes of both protocols: (1, 90) and (2, 70).
+    line = by_name["support_init"]
+    assert line["num_episodes"] == 4
+    assert line["slope"] == pytest.approx(-20)
+    assert line["intercept"] == pytest.approx(110)
+    assert line["area"] == pytest.approx(110**2 / 40)
+    assert by_name["transductive_finetune"]["slope"] == pytest.approx(-40)
+
+  def test_validation_classes_are_not_compared_with_the_paper(self):
+    cell = _cell("ablation", ablation="joint")
+    job = cell.jobs[1]
+    measured = work.Measured(
+      job, _result(job, [0.5] * 3, [1.0] * 3), pathlib.Path("nowhere")
+    )
+    assert outcome.Facts(cell, _FULL).row(measured)["paper"] is None
+
+
+class TestStore:
+  def _written(self, folder: pathlib.Path, num_episodes: int) -> cells.Cell:
+    cell = _FULL.shorten(_cell("table1"), num_episodes)
+    rows = [
+      {
+        "variant": job.variant.name,
+        "ways": job.protocol.ways,
+        "shots": job.protocol.shots,
+        "queries": job.protocol.queries,
+        "num_episodes": num_episodes,
+      }
+      for job in cell.jobs
+    ]
+    result = outcome.head(cell, _FULL) | {"rows": rows, "points": []}
+    store.write(result, store.path(cell, _FULL, folder))
+    return cell
+
+  def test_round_trip_with_a_line_per_row(self, tmp_path):
+    cell = self._written(tmp_path, 300)
+    result = store.read(cell, _FULL, tmp_path)
+    assert result is not None
+    assert len(result["rows"]) == 6
+    path = store.path(cell, _FULL, tmp_path)
+    assert path.name == "table1-cifar_fs-conv64-train.json"
+    assert sum("num_episodes" in s for s in path.read_text().splitlines()) == 6
+
+  def test_fewer_episodes_than_asked_for_are_not_done(self, tmp_path):
+    self._written(tmp_path, 300)
+    assert store.read(_cell("table1"), _FULL, tmp_path) is None
+    few = _FULL.shorten(_cell("table1"), 200)
+    assert store.read(few, _FULL, tmp_path) is not None
+    # Another budget has a file of its own.
+    assert store.read(few, _QUICK, tmp_path) is None
+
+  def test_damaged_file_is_named(self, tmp_path):
+    cell = self._written(tmp_path, 300)
+    path = store.path(cell, _FULL, tmp_path)
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(types.InputError, match="table1-cifar_fs-conv64"):
+      store.read(cell, _FULL, tmp_path)
+
+  def test_journal_leaves_out_a_line_that_is_being_written(self, tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"a": 1}\n{"a": ')
+    assert journal.lines(path) == [{"a": 1}]
+    assert path.read_text().endswith('{"a": ')
+    assert journal.lines(tmp_path / "none.jsonl") == []
+
+
+class TestStatus:
+  def test_missing_part_and_done(self, tmp_path):
+    place, cell = _place(tmp_path), _cell("table1")
+
+    def state():
+      table = status.table([cell], place, tmp_path / "results")
+      return table.splitlines()[1]
+
+    assert "missing" in state()
+    folder = place.pretrain(_CONV)
+    folder.mkdir(parents=True)
+    (folder / pretrain.LOG).write_text('{"epoch": 1}\n' * 7)
+    assert "epoch 7 of 120" in state()
+    (folder / pretrain.LOG).write_text('{"epoch": 1}\n' * 120)
+    job = cell.jobs[0]
+    episodes_of = place.episodes(_CONV, "novel", job.variant)
+    episodes_of.mkdir(parents=True)
+    record = {"protocol": dataclasses.asdict(job.protocol), "index": 0}
+    other = {"protocol": dataclasses.asdict(episodes.Protocol(7)), "index": 0}
+    (episodes_of / "episodes.jsonl").write_text(
+      (json.dumps(record) + "\n") * 40 + json.dumps(other) + "\n"
+    )
+    assert "pre-trained, 40 of 6000 episodes" in state()
+    TestStore()._written(tmp_path / "results", 1000)
+    assert "done" in state()
+
+
+def test_toy_takes_the_first_images_of_each_class():
+  dataset = fsl.data.synthetic.make(3, 10, image_size_px=8)
+  few = work.first_of_each_class(dataset, 4)
+  assert np.bincount(few.class_ids).tolist() == [4, 4, 4]
+  np.testing.assert_array_equal(few.images[4:8], dataset.images[10:14])
+  assert list(few.image_ids[4:8]) == [
+    dataset.image_ids[i] for i in range(10, 14)
+  ]
