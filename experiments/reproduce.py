@@ -88,6 +88,8 @@ def main(argv: list[str]) -> None:
       types.check_whole(flag.name, flag.value, at_least=1)
   results_dir = pathlib.Path(_RESULTS_DIR.value)
   if _REPORT.value:
+    if not results_dir.is_dir():
+      raise types.InputError(f"--results_dir={results_dir} is no folder")
     for path in page.update(results_dir, _ROOT):
       print(f"written: {path}")
     return
@@ -120,12 +122,16 @@ def _do(
     InputError: why it cannot be computed, where it is the only one wanted.
   """
   path = store.path(cell, place.budget, results_dir)
-  if store.read(cell, place.budget, results_dir) is not None:
-    print(f"{cell.name}: done, see {path}")
-    return True
-  print(f"{cell.name}", file=sys.stderr)
   command = _command(cell)
   try:
+    before = store.read(cell, place.budget, results_dir)
+    # Several processes may not see the same folder of results.
+    if devices.first_of(before is not None and store.is_done(before, cell)):
+      print(f"{cell.name}: done, see {path}")
+      return True
+    print(f"{cell.name}", file=sys.stderr)
+    if before is not None:
+      cell = store.widened(cell, before)
     if cell.jobs:
       trained, measured = work.run(cell, place)
       result = outcome.of_cell(cell, trained, measured, place, command)

@@ -62,8 +62,10 @@ def acquire(folder: pathlib.Path) -> bool:
 
 
 def release(folder: pathlib.Path) -> None:
-  """Unlocks a folder that this process has locked."""
-  os.close(_held.pop(_key((folder / _NAME).stat())))
+  """Unlocks a folder, if this process has locked it."""
+  descriptor = _held.pop(_key((folder / _NAME).stat()), None)
+  if descriptor is not None:
+    os.close(descriptor)
 
 
 def holder(folder: pathlib.Path) -> str | None:

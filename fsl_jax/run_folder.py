@@ -45,6 +45,13 @@ class RunFolder:
     self.path = pathlib.Path(path)
     devices.on_first_process(lambda: self._open(json.loads(json.dumps(config))))
 
+  def release(self) -> None:
+    """Lets another process work on the folder; nothing is written from now on.
+
+    What is not released is when the process ends.
+    """
+    devices.on_first_process(lambda: folder_lock.release(self.path))
+
   def _open(self, config: dict[str, Any]) -> None:
     if self.path.exists() and not self.path.is_dir():
       raise types.InputError(f"{self.path} is a file, not a run folder")
@@ -52,11 +59,11 @@ class RunFolder:
     new = folder_lock.acquire(self.path)
     try:
       self._keep_config(config)
+      starts = self.read_json("provenance.json") or []
     except types.InputError:
       if new:
         folder_lock.release(self.path)
       raise
-    starts = self.read_json("provenance.json") or []
     self._replace("provenance.json", _json([*starts, provenance()]))
 
   def _keep_config(self, config: dict[str, Any]) -> None:

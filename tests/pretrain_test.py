@@ -1,5 +1,6 @@
 """Base-class training: formulas by hand, and a run that is really killed."""
 
+import dataclasses
 import json
 import pathlib
 import signal
@@ -281,3 +282,31 @@ def test_divergence_is_one_sentence(tmp_path):
     fsl.pretrain.run(
       _tiny_net(), _tiny_data(), config, run_dir=tmp_path, progress=False
     )
+
+
+def test_finished_gives_what_the_run_gave_and_only_that(tmp_path):
+  data, net = _tiny_data(), _tiny_net()
+  config = recipe.PretrainConfig(cycles=(1, 1), batch_size=32)
+
+  def finished(config=config, data=data, run_dir=tmp_path / "run"):
+    return fsl.pretrain.finished(net, data, config, run_dir=run_dir)
+
+  assert finished() is None
+  result = fsl.pretrain.run(
+    net, data, config, run_dir=tmp_path / "run", progress=False
+  )
+  before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
+  again = finished()
+  assert again is not None
+  assert again.meta == result.meta
+  assert again.epochs == result.epochs
+  jax.tree.map(np.testing.assert_array_equal, again.variables, result.variables)
+  # Nothing was written, and nobody is kept out.
+  assert before == {
+    p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")
+  }
+  assert finished(recipe.PretrainConfig(cycles=(2,), batch_size=32)) is None
+  other = dataclasses.replace(data, fingerprint="another")
+  assert finished(data=other) is None
+  (tmp_path / "run" / "result.json").unlink()
+  assert finished() is None

@@ -35,6 +35,7 @@ def _result(target="table1", backbone="conv64", budget="full", **changes):
     "split": "train",
     "evaluated_on": "novel",
     "dtype": "float32",
+    "hardness": "logits of something",
     "budget": {
       "name": budget,
       "pretrain_factor": factor,
@@ -52,7 +53,7 @@ def _result(target="table1", backbone="conv64", budget="full", **changes):
       "versions": {"jax": "0.10.2"},
       "devices": ["2 x86_64 CPU cores"],
       "data": {"name": "cifar_fs", "fingerprint": "0123456789abcdef"},
-      "checkpoint": {"digest": "fedcba9876543210"},
+      "networks": {network: {"digest": "fedcba9876543210"}},
       "hours": {"pretrain": 1.25, "finetune": 0.5, "support_init": 0.25},
     },
   } | changes
@@ -176,10 +177,11 @@ def _ablation():
 
 
 def _compute():
-  times = [{"what": "prototypes", "seconds_per_episode": 0.0123, "paper": 0.07}]
+  time = {"what": "prototypes", "seconds_per_episode": 0.0123, "paper": 0.07}
+  times = [time | {"episodes_together": 8}]
   result = _result("compute") | {"times": times}
-  for key in ("data", "checkpoint", "hours"):
-    del result["provenance"][key]
+  del result["provenance"]["data"]
+  result["provenance"] |= {"networks": {}, "hours": {}}
   return result
 
 
@@ -351,7 +353,7 @@ def test_signs_by_hand():
 def test_analyses_by_hand():
   (line, _) = _lines(analyses.lines([_figure3()]))
   assert line[2:] == [
-    *("199", "295", "-20.5", "-30.2 to -22.8", "90.2", "6"),
+    *("199", "(295)", "-20.5", "-30.2 to -22.8", "90.2", "6"),
   ]
   (line,) = _lines(analyses.ablations([_ablation()]))
   assert line == [
@@ -361,7 +363,7 @@ def test_analyses_by_hand():
     "1,000",
   ]
   (line,) = _lines(analyses.compute([_compute()]))
-  assert line[1:4] == ["prototypes", "0.0123", "0.07"]
+  assert line[1:5] == ["prototypes", "8", "0.0123", "0.07"]
 
 
 def test_every_ablation_is_described():
@@ -494,4 +496,6 @@ def test_a_document_without_blocks_is_left_alone(tmp_path):
 
 def test_documents_of_the_repository_hold_its_results():
   """If this fails: python experiments/reproduce.py --report."""
+  for document in ("README.md", "docs/reproduction.md"):
+    assert "<!-- results: " in (ROOT / document).read_text(encoding="utf-8")
   assert page.stale(ROOT / "results", ROOT) == []

@@ -367,8 +367,9 @@ class TestOfDifference:
     reason = judge_difference(0.4, 0.3, 6.32).reason
     assert reason == "+0.40 ± 0.30, +6.32 in T"
 
-  def test_sign_needs_no_number_of_episodes_but_equality_does(self):
-    assert judge_difference(0.4, 0.3, 6.32, 10).word == "same sign"
+  def test_sign_needs_fewer_episodes_than_equality(self):
+    assert judge_difference(0.4, 0.3, 6.32, 100).word == "same sign"
+    assert judge_difference(0.4, 0.3, 6.32, 99).word == "none"
     few = judge_difference(0.4, 0.3, 0.2, 10)
     assert few == ("none", "10 episodes, 1,000 are needed")
 

@@ -19,7 +19,7 @@ def lines(results: Sequence[wording.Result]) -> str:
       place,
       wording.method({"method": line["variant"], **line}),
       wording.number(line["area"], ".0f"),
-      "" if line["paper_area"] is None else f"{line['paper_area']:g}",
+      "" if line["paper_area"] is None else f"({line['paper_area']:g})",
       wording.number(line["slope"], ".1f"),
       _slopes(line["protocols"]),
       wording.number(line["intercept"], ".1f"),
@@ -33,6 +33,9 @@ def lines(results: Sequence[wording.Result]) -> str:
     wording.table(
       [*head, "slope, %/nat", "within a protocol", "at 0 nats, %", "n"], cells
     ),
+    f"Hardness by the {wording.listed(r['hardness'] for r in found)}, so an "
+    "area compares methods on one network alone; the paper's, in brackets, is "
+    "of the hardness by a ResNet-152.",
     "Least squares through the n episodes of all protocols; area: between the "
     "line and both axes. Within a protocol: the least and the greatest slope "
     "of lines through the episodes of one protocol each.",
@@ -77,11 +80,10 @@ def ablations(results: Sequence[wording.Result]) -> str:
 def _to_reference(
   pairs: Sequence[Mapping[str, Any]], row: Mapping[str, Any] | None
 ) -> str:
-  """The paired difference at the row's shots, and the paper's if known."""
+  """The paired difference at the row's shots."""
   for pair in pairs:
     if row and all(pair[key] == row[key] for key in ("variant", "shots")):
-      ours, _, paper = wording.difference(pair)
-      return f"{ours}; paper {paper}" if paper else ours
+      return wording.difference(pair)[0]
   return ""
 
 
@@ -94,6 +96,7 @@ def compute(results: Sequence[wording.Result]) -> str:
     [
       place,
       time["what"],
+      f"{time['episodes_together']}",
       wording.number(time["seconds_per_episode"], ".3g"),
       "" if time["paper"] is None else f"{time['paper']:g}",
       wording.listed(result["provenance"]["devices"]),
@@ -101,9 +104,11 @@ def compute(results: Sequence[wording.Result]) -> str:
     for result in found
     for place, time in wording.placed(result, result["times"])
   ]
-  head = ("data, network, trained on", "what", "ours, s per episode")
+  head = ("data, network, trained on", "what", "episodes in one call")
   return wording.with_notes(
-    wording.table([*head, "paper, s", "our device"], cells)
+    wording.table(
+      [*head, "ours, s per episode", "paper, s", "our device"], cells
+    )
   )
 
 
@@ -122,21 +127,24 @@ def provenance(results: Sequence[wording.Result]) -> str:
         wording.listed(made["commits"]),
         wording.listed(made["devices"]),
         _hours(made.get("hours")),
-        _digest(made.get("checkpoint"), "digest"),
+        wording.listed(
+          _digest(network, "digest") for network in made["networks"].values()
+        ),
         _digest(made.get("data"), "fingerprint"),
       ]
     )
   head = ("cell", "command", "date", "commit", "device")
   return wording.with_notes(
     wording.table([*head, "hours", "checkpoint", "data"], cells),
-    "Hours: of pre-training and of all methods; n/a where not all of it was "
-    "timed. Checkpoint and data: the first 12 letters of their digests.",
+    "Hours: of the steps of pre-training and of all methods; n/a where not all "
+    "of it was timed. Checkpoint and data: the first 12 letters of their "
+    "digests.",
   )
 
 
 def _hours(hours: Mapping[str, float | None] | None) -> str:
   """Of pre-training and of the methods together, "1.20 + 0.31"."""
-  if hours is None:
+  if not hours:
     return ""
   methods = [spent for what, spent in hours.items() if what != "pretrain"]
   known = [spent for spent in methods if spent is not None]

@@ -62,7 +62,9 @@ class Budget:
     A shortened run keeps its last weights: looking for the best ones after
     every epoch would take a good part of it.
     """
-    config = _RECIPES.get(dataset, pretrain.PretrainConfig())
+    config = dataclasses.replace(
+      _RECIPES.get(dataset, pretrain.PretrainConfig()), seed=cells.SEED
+    )
     if not mixup:
       config = dataclasses.replace(config, mixup_alpha=0.0)
     if self.pretrain_factor == 1:
@@ -83,7 +85,7 @@ BUDGETS = {
       "toy",
       pretrain_factor=80,
       episode_factor=1000,
-      images_per_class=20,
+      images_per_class=5,
       steps=1,
     ),
   )

@@ -36,20 +36,23 @@ _SIZES = {
   ("cifar_fs", "train+val"): Size(80, 48_000, 32),
   ("fc100", "train"): Size(60, 36_000, 32),
   ("fc100", "train+val"): Size(80, 48_000, 32),
+  # All of its images: how many the 7,491 classes have is not stated.
   ("imagenet21k", "train"): Size(7_491, 14_200_000, 84),
 }
 
 
 def of_cell(cell: cells.Cell, place: work.Place) -> dict[str, float]:
-  """FLOP of pre-training, and of each variant on all of its episodes.
+  """FLOP of all that a cell does; convolutions and matrix products alone.
 
-  Convolutions and matrix products alone. Pre-training of two networks counts
-  together.
+  Returns:
+    "pretrain": the steps, of all networks of the cell; "judge": looking for
+    the best weights; and each variant on all of its episodes.
   """
   flop: dict[str, float] = {}
-  networks = cell.networks or [cell.network]
-  if cell.jobs:
-    flop["pretrain"] = sum(_pretraining(n, place) for n in networks)
+  for network in cell.networks:
+    steps, judged = _pretraining(network, place)
+    flop["pretrain"] = flop.get("pretrain", 0.0) + steps
+    flop["judge"] = flop.get("judge", 0.0) + judged
   for job in cell.jobs:
     name = job.variant.name
     flop[name] = flop.get(name, 0.0) + of_job(job, place)
@@ -79,15 +82,17 @@ def hours(cell: cells.Cell, flop: dict[str, float]) -> float:
   return sum(flop.values()) / rate / 3600
 
 
-def _pretraining(network: cells.Network, place: work.Place) -> float:
+def _pretraining(
+  network: cells.Network, place: work.Place
+) -> tuple[float, float]:
   num_classes, num_images, _ = size(network, place)
   recipe = place.budget.recipe(network.dataset, mixup=network.mixup)
   if place.budget.images_per_class is not None:
     num_images = min(num_images, num_classes * place.budget.images_per_class)
   learnt = num_images // recipe.batch_size * recipe.batch_size
   judged = recipe.num_epochs // recipe.validate_every_epochs * num_images
-  images = 3 * recipe.num_epochs * learnt + judged
-  return float(_forward(network, place)) * images
+  forward = float(_forward(network, place))
+  return forward * 3 * recipe.num_epochs * learnt, forward * judged
 
 
 def _forward(network: cells.Network, place: work.Place) -> int:

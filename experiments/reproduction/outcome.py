@@ -53,12 +53,16 @@ def head(cell: cells.Cell, budget: budgets.Budget) -> Json:
     "split": cell.network.split,
     "evaluated_on": cell.evaluated_on,
     "dtype": cell.network.dtype,
+    "hardness": work.HARDNESS,
     "budget": {
       "name": budget.name,
       "pretrain_factor": budget.pretrain_factor,
       "episode_factor": budget.episode_factor,
     },
   }
+
+
+_OTHER_CLASSES = verdicts.Verdict("none", "the paper's is of novel classes")
 
 
 class Facts:
@@ -94,9 +98,13 @@ class Facts:
         **self._where(job),
       )
     mean = 100 * result.mean
-    verdict = verdicts.of_value(mean, result.num_episodes, paper, **self._rule)
+    num_finite = result.num_episodes - result.num_non_finite
+    verdict = verdicts.of_value(mean, num_finite, paper, **self._rule)
+    if self._cell.evaluated_on != "novel":
+      verdict = _OTHER_CLASSES
     return {
       "variant": job.variant.name,
+      "network": job.network.name,
       "method": job.variant.method,
       "options": dict(job.variant.options),
       "query_use": result.query_use,
@@ -137,6 +145,8 @@ class Facts:
     verdict = verdicts.of_difference(
       mean, ci95, len(pairs), paper, **self._rule
     )
+    if self._cell.evaluated_on != "novel":
+      verdict = _OTHER_CLASSES
     return {
       "variant": one.job.variant.name,
       "against": other.job.variant.name,

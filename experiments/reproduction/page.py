@@ -9,7 +9,6 @@ Nobody writes between these two lines but `update`.
 """
 
 import functools
-import json
 import os
 import pathlib
 import re
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 from fsl_jax import types
 from fsl_jax.report import svg
-from reproduction import analyses, figures, intervals, tables, wording
+from reproduction import analyses, figures, intervals, store, tables, wording
 
 Path = str | os.PathLike[str]
 
@@ -26,20 +25,6 @@ _DOCUMENTS = ("README.md", "docs/reproduction.md")
 _FIGURES = "docs/figures"
 _START = re.compile(r"<!-- results: *(.*?) *-->")
 _END = "<!-- end -->"
-
-_PROTOCOL = "ways shots queries num_episodes"
-_KEYS = {
-  "rows": f"variant method query_use {_PROTOCOL} num_non_finite mean std ci95 "
-  "paper difference verdict reason",
-  "paired": f"variant against {_PROTOCOL} mean ci95 paper verified verdict "
-  "reason",
-  "lines": "variant num_episodes slope intercept area paper_area protocols",
-  "points": "variant ways shots hardness accuracy",
-  "times": "what seconds_per_episode paper",
-}
-_HEAD_KEYS = "name target ablation dataset backbone split evaluated_on dtype"
-_BUDGET_KEYS = "name pretrain_factor episode_factor"
-_PROVENANCE_KEYS = "command date commits versions devices"
 
 
 class Figure(NamedTuple):
@@ -57,45 +42,8 @@ def load(results_dir: Path) -> list[dict[str, Any]]:
   Raises:
     InputError: naming the file that cannot be read or lacks something.
   """
-  results = [_read(path) for path in pathlib.Path(results_dir).glob("*.json")]
-  return sorted(results, key=_file_name)
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    result = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
-    raise types.InputError(f"cannot read results {path}: {error}") from None
-  _check(path, "the file", result, f"{_HEAD_KEYS} budget provenance")
-  _check(path, "budget", result["budget"], _BUDGET_KEYS)
-  _check(path, "provenance", result["provenance"], _PROVENANCE_KEYS)
-  for name, keys in _KEYS.items():
-    _check(path, "the file", result, name)
-    for number, row in enumerate(result[name]):
-      _check(path, f"{name}[{number}]", row, keys)
-  if _file_name(result) != path.stem:
-    raise types.InputError(
-      f"results {path} are those of {_file_name(result)!r}; expected the file "
-      f"{_file_name(result)}.json"
-    )
-  return result
-
-
-def _check(path: pathlib.Path, where: str, value: Any, keys: str) -> None:
-  if not isinstance(value, dict):
-    raise types.InputError(
-      f"results {path}: {where} must be a JSON object, got {value!r:.40}"
-    )
-  missing = [key for key in keys.split() if key not in value]
-  if missing:
-    raise types.InputError(
-      f"results {path}: {where} lacks {', '.join(missing)}"
-    )
-
-
-def _file_name(result: wording.Result) -> str:
-  budget = result["budget"]["name"]
-  return result["name"] + ("" if budget == "full" else f"-{budget}")
+  paths = pathlib.Path(results_dir).glob("*.json")
+  return sorted(map(store.load, paths), key=store.file_name)
 
 
 def drawings(results: Sequence[wording.Result]) -> list[Figure]:
@@ -118,7 +66,7 @@ def drawings(results: Sequence[wording.Result]) -> list[Figure]:
     if result["rows"]:
       found.append(
         Figure(
-          _file_name(result),
+          store.file_name(result),
           "figure2",
           f"{wording.cell(result)}: accuracy as queries, ways and shots grow, "
           f"{wording.counts(result['rows'])} episodes.",
@@ -129,7 +77,7 @@ def drawings(results: Sequence[wording.Result]) -> list[Figure]:
     if result["points"]:
       found.append(
         Figure(
-          _file_name(result),
+          store.file_name(result),
           "figure3",
           f"{wording.cell(result)}: accuracy against hardness, one marker per "
           f"episode, {wording.counts(result['lines'])} per line.",

@@ -38,7 +38,9 @@ def networks(
   datasets: tuple[str, ...] = DATASETS
   nets: tuple[str, ...] = (MAIN_BACKBONE,)
   splits: tuple[str, ...] = ("train+val",)
-  if target == "table1":
+  if dataset == "imagenet21k":
+    splits = ("train",)
+  elif target == "table1":
     nets, splits = BACKBONES, tuple(cells.SPLITS)
   elif target == "table2":
     datasets, splits = ("imagenet21k",), ("train",)
@@ -59,11 +61,19 @@ def networks(
   ]
 
 
-def objection(target: str, network: cells.Network) -> str | None:
+def objection(
+  target: str, network: cells.Network, ablation: str | None = None
+) -> str | None:
   """Why there is no such cell, or None if there is one."""
+  if network.dataset == "imagenet21k" and network.split != "train":
+    return "imagenet21k has no validation classes, so its split is train"
   if target == "table2" and network.dataset != "imagenet21k":
     return f"table 2 is of imagenet21k, got --dataset={network.dataset}"
-  if target == "ablation" and network.split != "train":
+  if target != "ablation":
+    return None
+  if ablation == "wrn_16_4" and network.backbone == "wrn_16_4":
+    return "the ablation wrn_16_4 compares it with a larger --backbone"
+  if ablation != "10000_episodes" and network.split != "train":
     return (
       "ablations are evaluated on the classes of val, so the network must be "
       f"of --split=train, got {network.split}"
@@ -84,7 +94,7 @@ def of_target(
   Raises:
     InputError: if the target has no such cell.
   """
-  if why := objection(target, network):
+  if why := objection(target, network, ablation):
     raise types.InputError(why)
   if target == "ablation":
     names = [ablation] if ablation else list(ABLATIONS)
@@ -136,7 +146,12 @@ def _figure2(network: cells.Network) -> cells.Cell:
 
 
 def _figure3(network: cells.Network) -> cells.Cell:
-  """Accuracy against hardness: 5 to 20 ways, 1 and 5 shots."""
+  """Accuracy against hardness: 5 to 20 ways, 1 and 5 shots.
+
+  That of ImageNet-21k is through the episodes of Table 2.
+  """
+  if network.dataset == "imagenet21k":
+    return cells.Cell("figure3", network, _table2(network).jobs)
   variants = (INITIALISATION, TRANSDUCTIVE)
   protocols = _protocols(ways=(5, 10, 20))
   return cells.Cell("figure3", network, _jobs(network, variants, protocols))

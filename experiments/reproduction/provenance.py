@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fsl_jax import run_folder
-from reproduction import cells, cost, work
+from reproduction import cells, cost, journal, work
 
 Json = dict[str, Any]
 
@@ -19,26 +19,31 @@ def of_cell(
   place: work.Place,
   command: str,
 ) -> Json:
-  """JSON values; commits and devices are those of every start that took part.
+  """JSON values; commits and devices are those of the starts that computed.
 
-  Hours are of the steps of pre-training and of the episodes, compiling
-  included; None where every start was killed.
+  Hours are of the steps of pre-training, of all networks of the cell, and of
+  the episodes, compiling included; None where every start was killed.
   """
   own = trained[cell.network]
-  folders = {m.folder for m in measured} | {t.path for t in trained.values()}
-  starts = [start for folder in sorted(folders) for start in _starts(folder)]
+  starts = [start for t in trained.values() for start in _pretraining(t.path)]
+  for folder in sorted({m.folder for m in measured}):
+    starts += _evaluation(folder)
+  hours = _hours(trained, measured)
   return here(command) | {
     "commits": _distinct(start["commit"] for start in starts),
     "devices": _distinct(map(device, starts)),
     "data": {key: own.meta["data"][key] for key in ("name", "fingerprint")},
-    "checkpoint": {
-      key: own.meta[key] for key in ("digest", "epoch", "train_accuracy")
+    "networks": {
+      network.name: {
+        key: t.meta[key]
+        for key in ("digest", "epoch", "train_accuracy", "pretrain")
+      }
+      for network, t in trained.items()
     },
-    "pretrain": own.meta["pretrain"],
     "methods": _methods(measured),
     "seed": cells.SEED,
     "flop": cost.of_cell(cell, place),
-    "hours": _hours(own, measured),
+    "hours": {k: None if v is None else round(v, 4) for k, v in hours.items()},
   }
 
 
@@ -52,6 +57,8 @@ def here(command: str) -> Json:
     "versions": start["versions"],
     "python": start["python"],
     "devices": [device(start)],
+    "networks": {},
+    "hours": {},
   }
 
 
@@ -61,8 +68,14 @@ def device(start: Mapping[str, Any]) -> str:
   return f"{start['num_devices']} {start['device']}"
 
 
-def _starts(folder: pathlib.Path) -> list[Json]:
+def _pretraining(folder: pathlib.Path) -> list[Json]:
   return json.loads((folder / "provenance.json").read_text())
+
+
+def _evaluation(folder: pathlib.Path) -> list[Json]:
+  """The starts that computed episodes, as far as they were not killed."""
+  times = [line["start"] for line in journal.lines(folder / work.TIMES)]
+  return times or json.loads((folder / "provenance.json").read_text())
 
 
 def _methods(measured: Sequence[work.Measured]) -> Json:
@@ -73,18 +86,23 @@ def _methods(measured: Sequence[work.Measured]) -> Json:
   return configs
 
 
-def _hours(own: work.Trained, measured: Sequence[work.Measured]) -> Json:
-  hours: Json = {"pretrain": work.pretrain_seconds(own) / 3600}
+def _hours(
+  trained: Mapping[cells.Network, work.Trained],
+  measured: Sequence[work.Measured],
+) -> dict[str, float | None]:
+  seconds: dict[str, float | None] = {
+    "pretrain": sum(map(work.pretrain_seconds, trained.values()))
+  }
   for m in measured:
     name = m.job.variant.name
     each = work.seconds_per_episode(m.folder, m.job)
-    before = hours.get(name, 0.0)
-    hours[name] = (
+    before = seconds.get(name, 0.0)
+    seconds[name] = (
       None
       if each is None or before is None
-      else before + each * m.result.num_episodes / 3600
+      else before + each * m.result.num_episodes
     )
-  return {k: None if v is None else round(v, 4) for k, v in hours.items()}
+  return {k: None if v is None else v / 3600 for k, v in seconds.items()}
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -45,18 +45,35 @@ def _number(value: float) -> str:
 def _state(
   cell: cells.Cell, place: work.Place, results_dir: pathlib.Path
 ) -> str:
-  if store.read(cell, place.budget, results_dir) is not None:
-    return "done"
-  if not cell.jobs:
-    return "missing"
+  try:
+    result = store.read(cell, place.budget, results_dir)
+    if result is not None and store.is_done(result, cell):
+      return "done"
+    parts, workers = _progress(cell, place)
+  except types.InputError as error:
+    return f"damaged: {error}"
+  if result is not None and result["rows"]:
+    counts = {row["num_episodes"] for row in result["rows"]}
+    ends = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
+    parts = [f"done with {ends} episodes of each protocol"]
+  elif result is not None:
+    parts = ["done on another device"]
+  text = ", ".join(parts) or "missing"
+  return f"running ({'; '.join(workers)}): {text}" if workers else text
+
+
+def _progress(
+  cell: cells.Cell, place: work.Place
+) -> tuple[list[str], list[str]]:
+  """What is on disk of a cell, and who works on it."""
   parts, workers = [], []
   for network in cell.networks:
     folder = place.pretrain(network)
     workers.append(run_folder.worker(folder))
     epochs = len(journal.lines(folder / pretrain.LOG))
-    total = place.budget.recipe(network.dataset, mixup=network.mixup).num_epochs
-    if 0 < epochs < total:
-      parts.append(f"{network.name}: epoch {epochs} of {total}")
+    recipe = place.budget.recipe(network.dataset, mixup=network.mixup)
+    if 0 < epochs < recipe.num_epochs:
+      parts.append(f"{network.name}: epoch {epochs} of {recipe.num_epochs}")
     elif epochs:
       parts.append("pre-trained")
   done = wanted = 0
@@ -66,7 +83,6 @@ def _state(
     done += min(job.num_episodes, work.num_stored(folder, job))
     wanted += job.num_episodes
   if done:
-    parts.append(f"{done} of {wanted} episodes")
-  text = ", ".join(dict.fromkeys(parts)) or "missing"
-  running = list(dict.fromkeys(worker for worker in workers if worker))
-  return f"running ({'; '.join(running)}): {text}" if running else text
+    parts.append(f"{done:,} of {wanted:,} episodes")
+  names = [worker for worker in dict.fromkeys(workers) if worker]
+  return list(dict.fromkeys(parts)), names

@@ -1,13 +1,37 @@
 """The files of results: one small JSON per finished cell."""
 
+import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from fsl_jax import types
-from reproduction import budgets, cells
+from reproduction import budgets, cells, provenance
 
 Json = dict[str, Any]
+
+_PROTOCOL = "ways shots queries num_episodes"
+_KEYS = {
+  "rows": f"variant method options query_use {_PROTOCOL} num_non_finite mean "
+  "std ci95 paper difference verdict reason",
+  "paired": f"variant against {_PROTOCOL} mean ci95 paper verified verdict "
+  "reason",
+  "lines": "variant num_episodes slope intercept area paper_area protocols",
+  "points": "variant ways shots hardness accuracy",
+  "times": "what seconds_per_episode episodes_together paper",
+}
+_HEAD_KEYS = (
+  "name target ablation dataset backbone split evaluated_on dtype hardness"
+)
+_BUDGET_KEYS = "name pretrain_factor episode_factor"
+_PROVENANCE_KEYS = "command date commits versions devices networks hours"
+
+
+def file_name(result: Mapping[str, Any]) -> str:
+  """Without its ending: the cell, and the budget if it is not the full one."""
+  budget = result["budget"]["name"]
+  return result["name"] + ("" if budget == "full" else f"-{budget}")
 
 
 def path(
@@ -21,30 +45,110 @@ def path(
 def read(
   cell: cells.Cell, budget: budgets.Budget, results_dir: pathlib.Path
 ) -> Json | None:
-  """A cell's results if they hold at least the episodes it asks for.
+  """The results of a cell, of however many episodes; None if there are none.
+
+  Those of other options, or of another recipe, are not the cell's.
 
   Raises:
     InputError: if the file is damaged.
   """
   file = path(cell, budget, results_dir)
-  try:
-    result = json.loads(file.read_text(encoding="utf-8"))
-  except FileNotFoundError:
+  if not file.exists():
     return None
-  except ValueError as error:
-    raise types.InputError(f"{file} is damaged ({error})") from error
-  have = {
+  result = load(file)
+  wanted = {job.variant.name: dict(job.variant.options) for job in cell.jobs}
+  found = {row["variant"]: row["options"] for row in result["rows"]}
+  recipes = {
+    network.name: _plain(
+      dataclasses.asdict(budget.recipe(network.dataset, mixup=network.mixup))
+    )
+    for network in cell.networks
+  }
+  trained = {
+    name: network["pretrain"]
+    for name, network in result["provenance"].get("networks", {}).items()
+  }
+  return result if (found, trained) == (_plain(wanted), recipes) else None
+
+
+def _plain(value: Any) -> Any:
+  """As JSON gives it back."""
+  return json.loads(json.dumps(value))
+
+
+def is_done(result: Json, cell: cells.Cell) -> bool:
+  """Whether results hold all the episodes that a cell asks for.
+
+  Where it asks for seconds instead, whether they are of this device.
+  """
+  if not cell.jobs:
+    here = provenance.here("")["devices"]
+    return bool(result["times"]) and result["provenance"]["devices"] == here
+  have = _num_episodes(result)
+  return all(have.get(_key(job), 0) >= job.num_episodes for job in cell.jobs)
+
+
+def widened(cell: cells.Cell, result: Json) -> cells.Cell:
+  """The cell with no fewer episodes than its results have already."""
+  have = _num_episodes(result)
+  jobs = (
+    dataclasses.replace(
+      job, num_episodes=max(job.num_episodes, have.get(_key(job), 0))
+    )
+    for job in cell.jobs
+  )
+  return dataclasses.replace(cell, jobs=tuple(jobs))
+
+
+def _key(job: cells.Job) -> tuple[Any, ...]:
+  protocol = job.protocol
+  return (job.variant.name, protocol.ways, protocol.shots, protocol.queries)
+
+
+def _num_episodes(result: Json) -> dict[tuple[Any, ...], int]:
+  return {
     (row["variant"], row["ways"], row["shots"], row["queries"]): row[
       "num_episodes"
     ]
     for row in result["rows"]
   }
-  for job in cell.jobs:
-    protocol = job.protocol
-    key = (job.variant.name, protocol.ways, protocol.shots, protocol.queries)
-    if have.get(key, 0) < job.num_episodes:
-      return None
+
+
+def load(path: pathlib.Path) -> Json:
+  """One file of results, all that readers rely on checked.
+
+  Raises:
+    InputError: naming the file and what it lacks.
+  """
+  try:
+    result = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise types.InputError(f"cannot read results {path}: {error}") from None
+  _check(path, "the file", result, f"{_HEAD_KEYS} budget provenance")
+  _check(path, "budget", result["budget"], _BUDGET_KEYS)
+  _check(path, "provenance", result["provenance"], _PROVENANCE_KEYS)
+  for name, keys in _KEYS.items():
+    _check(path, "the file", result, name)
+    for number, row in enumerate(result[name]):
+      _check(path, f"{name}[{number}]", row, keys)
+  if file_name(result) != path.stem:
+    raise types.InputError(
+      f"results {path} are those of {file_name(result)!r}; expected the file "
+      f"{file_name(result)}.json"
+    )
   return result
+
+
+def _check(path: pathlib.Path, where: str, value: Any, keys: str) -> None:
+  if not isinstance(value, dict):
+    raise types.InputError(
+      f"results {path}: {where} must be a JSON object, got {value!r:.40}"
+    )
+  missing = [key for key in keys.split() if key not in value]
+  if missing:
+    raise types.InputError(
+      f"results {path}: {where} lacks {', '.join(missing)}"
+    )
 
 
 def write(result: Json, target: pathlib.Path) -> None:

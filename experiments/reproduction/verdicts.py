@@ -14,8 +14,9 @@ the result when they differ by one point or less, and else not equal.
 There is no verdict, for the first of these reasons that holds: nothing was
 published; what is known of it was not checked against the paper; the run was
 shorter than the published programme; it has fewer episodes than the paper's
-1,000 (80 in Table 2); it is not finite. A sign needs no number of episodes:
-the interval tells whether there were enough.
+1,000 (80 in Table 2); it is not finite. A sign needs 100 episodes, below which
+1.96 standard errors are no 95 % interval; the interval tells whether there
+were enough.
 
 All numbers are compared in hundredths of a point, as the paper prints them.
 """
@@ -27,6 +28,7 @@ from reproduction import published
 
 MARGIN = 1.0  # points of a percent, beside the published interval
 TOLD_APART = 0.5  # points; a smaller published difference is about equal
+EPISODES_OF_A_SIGN = 100
 
 
 class Verdict(NamedTuple):
@@ -97,7 +99,9 @@ def of_difference(
   if paper is None:
     return _UNPUBLISHED
   has_sign = abs(paper.mean) >= TOLD_APART
-  required = 0 if has_sign else episodes_required
+  required = episodes_required
+  if has_sign:
+    required = min(required, EPISODES_OF_A_SIGN)
   if objection := _objection(paper, full, num_episodes, required, (mean, ci95)):
     return Verdict("none", objection)
   mean, ci95 = round(mean, 2), round(ci95, 2)

@@ -8,11 +8,12 @@ Folders of a run, below its root:
 Cells share them: the episodes of Table 1 are also points of Figure 3.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ from fsl_jax.adapt import batched
 from reproduction import budgets, cells, journal
 
 TIMES = "times.jsonl"
+HARDNESS = "logits of the pre-trained network itself"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,9 +197,10 @@ def _evaluated(
       },
       "pretrain": trained.meta["pretrain"],
       "methods": {variant.method: adapt.config(variant.method, **options)},
-      "hardness": "logits of the checkpoint's own backbone",
+      "hardness": HARDNESS,
     },
   )
+  folder.read(TIMES)  # A line that a kill cut short is dropped.
   programs = batched.Programs([adapter])
   measured = []
   for job in jobs:
@@ -214,33 +217,38 @@ def _evaluated(
         folder=folder,
       )
     measured.append(Measured(job, result, folder.path))
+  folder.release()
   return measured
 
 
-class _timed:
-  """Notes how long the episodes took that were missing until now."""
+@contextlib.contextmanager
+def _timed(folder: run_folder.RunFolder, job: cells.Job) -> Iterator[None]:
+  """Notes how long the episodes took that were missing, and where they ran.
 
-  def __init__(self, folder: run_folder.RunFolder, job: cells.Job):
-    self._folder, self._job = folder, job
-
-  def __enter__(self) -> None:
-    self._before = num_stored(self._folder.path, self._job)
-    self._start = time.monotonic()
-
-  def __exit__(self, *error: object) -> None:
-    seconds = time.monotonic() - self._start
-    new = num_stored(self._folder.path, self._job) - self._before
+  An interrupted start is noted too, a killed one is not.
+  """
+  before = num_stored(folder.path, job)
+  start = time.monotonic()
+  try:
+    yield
+  finally:
+    seconds = time.monotonic() - start
+    new = num_stored(folder.path, job) - before
     if new > 0:
-      protocol = dataclasses.asdict(self._job.protocol)
-      record = {"protocol": protocol, "episodes": new, "seconds": seconds}
-      self._folder.append(TIMES, [record])
+      made = run_folder.provenance()
+      record = {
+        "protocol": dataclasses.asdict(job.protocol),
+        "episodes": new,
+        "seconds": seconds,
+        "start": made,
+      }
+      folder.append(TIMES, [record])
 
 
 def num_stored(folder: pathlib.Path, job: cells.Job) -> int:
   """Episodes of a job's protocol that are on disk."""
-  protocol = dataclasses.asdict(job.protocol)
-  lines = journal.lines(folder / episode_records.FILE)
-  return sum(line["protocol"] == protocol for line in lines)
+  key = journal.key(dataclasses.asdict(job.protocol))
+  return journal.counts(folder / episode_records.FILE).get(key, 0)
 
 
 def seconds_per_episode(folder: pathlib.Path, job: cells.Job) -> float | None:
@@ -257,7 +265,7 @@ def seconds_per_episode(folder: pathlib.Path, job: cells.Job) -> float | None:
 
 
 def pretrain_seconds(trained: Trained) -> float:
-  """Of the steps; looking for the best weights comes on top."""
+  """Of the steps alone, not of looking for the best weights."""
   batch_size = trained.meta["pretrain"]["batch_size"]
   num_images = trained.meta["data"]["num_images"] // batch_size * batch_size
   epochs = journal.lines(trained.path / pretrain.LOG)

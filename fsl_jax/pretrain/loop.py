@@ -157,6 +157,7 @@ def run(
       "last_epoch": records[-1],
     },
   )
+  folder.release()
   return PretrainResult(variables, meta, records, path)
 
 
