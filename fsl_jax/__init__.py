@@ -10,6 +10,7 @@ The map, in the order in which data flows:
   evaluate   methods on the same episodes           -> types.EvalResult
   features   outputs of a frozen network, cached  -> types.ClassIndexed
   hardness   how hard an episode is
+  extractors networks of others that hardness goes by
   report     tables, figures, one page
   checkpoint, run_folder   what is kept on disk
   devices    one or many, of one host or many
@@ -24,6 +25,7 @@ from fsl_jax import (
   devices,
   episodes,
   evaluate,
+  extractors,
   features,
   hardness,
   pretrain,
@@ -45,6 +47,7 @@ __all__ = [
   "devices",
   "episodes",
   "evaluate",
+  "extractors",
   "features",
   "hardness",
   "pretrain",

@@ -1,4 +1,4 @@
-"""The 3x3 convolution and its gradients against XLA's own."""
+"""Convolutions and their gradients against XLA's own."""
 
 import jax
 import jax.numpy as jnp
@@ -179,3 +179,40 @@ def test_winograd_gradients_are_the_transpose():
   ):
     # Sums of some hundred products in float32.
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+class TestDepthwise:
+  @pytest.mark.parametrize("size", [(7, 8), (1, 4)], ids=str)
+  @pytest.mark.parametrize("stride", [1, 2])
+  @pytest.mark.parametrize("kernel_size", [3, 5])
+  def test_output_and_gradients(self, kernel_size, stride, size):
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(2, *size, 4)))
+    kernel = jnp.asarray(rng.normal(size=(kernel_size, kernel_size, 1, 4)))
+
+    def grouped(images, kernel):
+      return jax.lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        "SAME",
+        feature_group_count=4,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      )
+
+    def ours(images, kernel):
+      return convolution.convolve_depthwise(images, kernel, stride)
+
+    given = (images, kernel)
+    expected, transpose = jax.vjp(grouped, *given)
+    found, our_transpose = jax.vjp(ours, *given)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    for a, b in zip(our_transpose(found), transpose(found), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+  def test_same_padding_by_hand(self):
+    # Of 4 pixels, stride 2 and size 3 there is one zero, on the right.
+    images = jnp.asarray([1.0, 2, 3, 4]).reshape(1, 1, 4, 1)
+    kernel = jnp.zeros((3, 3, 1, 1)).at[1, :, 0, 0].set(jnp.ones(3))
+    found = convolution.convolve_depthwise(images, kernel, 2)
+    np.testing.assert_allclose(found.ravel(), [1 + 2 + 3, 3 + 4])

@@ -25,10 +25,12 @@ LEVELS = {
   "checkpoint": 2,
   "episodes": 2,
   "run_folder": 2,
+  "torch_weights": 2,
   "features": 3,
   "hardness": 3,
   "pretrain": 3,
   "dispatch": 4,
+  "extractors": 4,
   "episode_records": 5,
   "evaluate": 6,
   # Made from results alone; the line it draws is that of `hardness`.

@@ -1,10 +1,11 @@
-"""3x3 convolution that stays fast inside compiled loops on a CPU.
+"""Convolutions that stay fast, inside compiled loops too, on a CPU.
 
 XLA for CPU has slow paths that few-shot adaptation meets at every step. The
 weight gradient, once it stands in a `scan` or `map`, becomes a loop some
 seventy times slower than a matrix product of the same size; images of a few
 pixels with hundreds of channels run at a fiftieth of the machine's rate. On a
-CPU, and nowhere else, all is therefore written as matrix products here.
+CPU, and nowhere else, all is therefore written as matrix products here, or as
+sums where each channel stands alone.
 """
 
 import functools
@@ -41,6 +42,30 @@ def convolve_3x3(
   else:
     on_cpu = functools.partial(_patch_product, stride)
   return jax.lax.platform_dependent(images, kernel, cpu=on_cpu, default=native)
+
+
+def convolve_depthwise(
+  images: jax.Array, kernel: jax.Array, stride: int = 1
+) -> jax.Array:
+  """Cross-correlates each channel by itself, with TensorFlow's "SAME" padding.
+
+  On a CPU a sum of shifted images is 9 to 17 times as fast as XLA's grouped
+  convolution (EfficientNet-Lite0 at 84 and 32 px).
+
+  Args:
+    images: [M, H, W, C].
+    kernel: [k, k, 1, C], same dtype.
+    stride: of both spatial dimensions.
+
+  Returns:
+    [M, ceil(H / stride), ceil(W / stride), C].
+  """
+  return jax.lax.platform_dependent(
+    images,
+    kernel,
+    cpu=functools.partial(_shifted_sum, stride),
+    default=functools.partial(_grouped, stride),
+  )
 
 
 def _forward(images, kernel, stride):
@@ -99,15 +124,7 @@ def _patch_product(stride, images, kernel):
   count, height, width, inputs = images.shape
   rows, columns = -(-height // stride), -(-width // stride)
   padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  views = [
-    padded[
-      :,
-      i : i + (rows - 1) * stride + 1 : stride,
-      j : j + (columns - 1) * stride + 1 : stride,
-    ]
-    for i in range(3)
-    for j in range(3)
-  ]
+  views = _views(padded, 3, stride, rows, columns)
   # A matrix, because XLA for CPU transposes what is summed over several
   # dimensions, here in the gradient by the kernel.
   patches = jnp.concatenate(views, axis=-1).reshape(
@@ -115,3 +132,41 @@ def _patch_product(stride, images, kernel):
   )
   out = patches @ kernel.reshape(9 * inputs, kernel.shape[-1])
   return out.reshape(count, rows, columns, kernel.shape[-1])
+
+
+def _grouped(stride, images, kernel):
+  return jax.lax.conv_general_dilated(
+    images,
+    kernel,
+    window_strides=(stride, stride),
+    padding="SAME",
+    feature_group_count=images.shape[-1],
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+def _shifted_sum(stride, images, kernel):
+  _, height, width, _ = images.shape
+  size = kernel.shape[0]
+  rows, columns = -(-height // stride), -(-width // stride)
+  pads = jax.lax.padtype_to_pads(
+    (height, width), (size, size), (stride, stride), "SAME"
+  )
+  padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+  return sum(
+    view * kernel[i // size, i % size, None, None]
+    for i, view in enumerate(_views(padded, size, stride, rows, columns))
+  )
+
+
+def _views(padded, size, stride, rows, columns):
+  """What each element of a kernel meets, in row-major order."""
+  return [
+    padded[
+      :,
+      i : i + (rows - 1) * stride + 1 : stride,
+      j : j + (columns - 1) * stride + 1 : stride,
+    ]
+    for i in range(size)
+    for j in range(size)
+  ]

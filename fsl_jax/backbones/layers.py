@@ -6,7 +6,7 @@ for padded images, and a maximum whose gradient goes to the first of equals.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -73,6 +73,48 @@ class Conv1x1(nn.Module):
     return y.reshape(*x.shape[:-1], self.width)
 
 
+class Conv(nn.Module):
+  """Any other convolution without bias. [M, H, W, I] -> [M, H', W', width].
+
+  Padding "SAME" is TensorFlow's: of an odd number the smaller half goes to the
+  top and left.
+  """
+
+  width: int
+  size: int  # of the kernel, both ways
+  kernel_init: Initializer
+  stride: int = 1
+  padding: str | Sequence[tuple[int, int]] = "SAME"
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (self.size, self.size, x.shape[-1], self.width)
+    return jax.lax.conv_general_dilated(
+      x,
+      self.param("kernel", self.kernel_init, shape),
+      window_strides=(self.stride, self.stride),
+      padding=self.padding,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+class DepthwiseConv(nn.Module):
+  """Each channel with a kernel of its own, TensorFlow's "SAME" padding.
+
+  [M, H, W, C] -> [M, ceil(H / stride), ceil(W / stride), C].
+  """
+
+  size: int  # of the kernel, both ways
+  kernel_init: Initializer
+  stride: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (self.size, self.size, 1, x.shape[-1])
+    kernel = self.param("kernel", self.kernel_init, shape)
+    return convolution.convolve_depthwise(x, kernel, self.stride)
+
+
 class Classifier(nn.Module):
   """The last linear layer. [M, D] features -> `Outputs` with [M, P] logits.
 
@@ -104,6 +146,7 @@ class BatchNorm(nn.Module):
   """
 
   dtype: jnp.dtype | None = None
+  epsilon: float = BATCH_NORM_EPSILON
 
   @nn.compact
   def __call__(
@@ -155,7 +198,7 @@ class BatchNorm(nn.Module):
           )
     else:
       mean, var = running_mean.value - shift, running_var.value
-    factor = scale * jax.lax.rsqrt(var + BATCH_NORM_EPSILON)
+    factor = scale * jax.lax.rsqrt(var + self.epsilon)
     offset = bias - mean * factor
 
     def normalise(x):

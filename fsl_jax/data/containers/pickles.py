@@ -14,7 +14,8 @@ import io
 import os
 import pickle
 import textwrap
-from typing import Any, BinaryIO, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,27 @@ from fsl_jax.data import listing
 from fsl_jax.data.containers import members
 from fsl_jax.data.containers import pickled_values as values
 
-_EXPECTED = "NumPy arrays, numbers, text, lists, tuples, sets and dicts only"
+
+def _no_reference(pid: Any) -> Any:
+  raise values.RefusedError("references to outside objects are refused")
+
+
+class Dialect(NamedTuple):
+  """What pickles of one kind may hold beside plain values, and call for it.
+
+  The functions get whatever the pickle chose, so each refuses, by
+  `pickled_values.RefusedError`, what it was not made for, and returns plain
+  values or objects that nothing in a pickle can change.
+  """
+
+  expected: str = (
+    "NumPy arrays, numbers, text, lists, tuples, sets and dicts only"
+  )
+  names: Mapping[tuple[str, str], Callable[..., Any]] = {}
+  reference: Callable[[Any], Any] = _no_reference  # to outside objects
+
+
+_PLAIN = Dialect()
 
 
 class _Bounded:
@@ -53,8 +74,9 @@ class _Unpickler(_Interpreter):
 
   dispatch: ClassVar[dict[int, Any]] = dict(_Interpreter.dispatch)
 
-  def __init__(self, file: BinaryIO, size: int):
+  def __init__(self, file: BinaryIO, size: int, dialect: Dialect):
     super().__init__(_Bounded(file, size), encoding="latin1")
+    self._dialect = dialect
     # By id, kept alive here: each gets its state once.
     self._arrays: dict[int, np.ndarray] = {}
     self._dtypes: dict[int, np.dtype] = {}
@@ -62,6 +84,8 @@ class _Unpickler(_Interpreter):
   def find_class(self, module: str, name: str) -> values.Name:
     module = values.ALIASES.get(module, module)
     call = values.ADMITTED.get((module, name))
+    if call is None:
+      call = self._dialect.names.get((module, name))
     if call is None:
       raise values.RefusedError(
         f"it asks for {module}.{name}, which is refused"
@@ -73,7 +97,7 @@ class _Unpickler(_Interpreter):
     return values.Name(f"{module}.{name}", call)
 
   def persistent_load(self, pid: Any) -> Any:
-    raise values.RefusedError("references to outside objects are refused")
+    return self._dialect.reference(pid)
 
   def get_extension(self, code: int) -> None:
     raise values.RefusedError("registered extensions are refused")
@@ -106,6 +130,8 @@ class _Unpickler(_Interpreter):
       values.set_array(made, state)
     elif self._dtypes.pop(id(made), None) is not None:
       values.set_byte_order(made, state)
+    elif type(made) is dict and type(state) is dict:
+      pass  # Attributes of an OrderedDict, which is a plain one here.
     else:
       raise values.RefusedError(f"it sets the state of a {type(made).__name__}")
 
@@ -184,6 +210,7 @@ def load(
   | BinaryIO,
   *,
   name: str = "",
+  dialect: Dialect = _PLAIN,
 ) -> Any:
   """Loads a pickle without running any code of it.
 
@@ -192,11 +219,13 @@ def load(
 
   Args:
     file: a path, where a file of a tree lies, or an open binary file that can
-      be sought in.
+      be sought in, which is left at the end of the pickle.
     name: what to call it in messages; the path if not given.
+    dialect: what it may hold beside plain values.
 
   Returns:
-    Arrays, numbers, text, bytes, lists, tuples, sets and dicts.
+    Arrays, numbers, text, bytes, lists, tuples, sets and dicts, and what the
+    dialect makes.
 
   Raises:
     InputError: if it holds anything else, or is cut short or no pickle.
@@ -208,11 +237,12 @@ def load(
       name = name or f"{file.path}/{file.name}"
     name = name or file.path
     with members.open_binary(file) as (handle, size):
-      return _load(handle, size, name)
+      return _load(handle, size, name, dialect)
   start = file.tell()
   size = file.seek(0, os.SEEK_END) - start
   file.seek(start)
-  return _load(file, size, name or getattr(file, "name", "of bytes"))
+  name = name or getattr(file, "name", "of bytes")
+  return _load(file, size, name, dialect)
 
 
 def loads(data: bytes, *, name: str) -> Any:
@@ -220,15 +250,16 @@ def loads(data: bytes, *, name: str) -> Any:
   return load(io.BytesIO(data), name=name)
 
 
-def _load(file: BinaryIO, size: int, name: str) -> Any:
+def _load(file: BinaryIO, size: int, name: str, dialect: Dialect) -> Any:
   try:
-    value = _Unpickler(file, size).load()
+    value = _Unpickler(file, size, dialect).load()
     if isinstance(value, values.Name):
       raise values.RefusedError(f"it holds only the name {value.what}")
     return value
   except EOFError as error:
     raise types.InputError(
-      f"the pickle {name} is cut short, or no pickle; expected {_EXPECTED}"
+      f"the pickle {name} is cut short, or no pickle; expected "
+      f"{dialect.expected}"
     ) from error
   # Bytes that are no pickle make the unpickler raise almost anything.
   except Exception as error:
@@ -239,5 +270,5 @@ def _load(file: BinaryIO, size: int, name: str) -> Any:
       said = f"{type(error).__name__}: {said}"
     said = textwrap.shorten(said, 300, placeholder=" ...")
     raise types.InputError(
-      f"cannot read the pickle {name}: {said}; expected {_EXPECTED}"
+      f"cannot read the pickle {name}: {said}; expected {dialect.expected}"
     ) from error

