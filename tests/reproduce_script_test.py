@@ -29,7 +29,7 @@ def _script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     [sys.executable, str(_ROOT / "experiments" / f"{name}.py"), *arguments],
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=600,
   )
 
 

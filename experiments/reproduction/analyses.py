@@ -124,7 +124,7 @@ def provenance(results: Sequence[wording.Result]) -> str:
         ", ".join([f"`{result['name']}`", *wording.budget(result)]),
         f"`{made['command']}`",
         made["date"],
-        wording.listed(made["commits"]),
+        wording.listed(map(wording.commit, made["commits"])),
         wording.listed(made["devices"]),
         _hours(made.get("hours")),
         wording.listed(

@@ -181,10 +181,14 @@ def _made_by(results: Sequence[wording.Result]) -> str:
   """ "Commit 63085cd; jax 0.10.2; 2 x86_64 CPU cores." """
   made = [result["provenance"] for result in results]
   return (
-    f"Commit {wording.listed(c for p in made for c in p['commits'])}; "
+    f"Commit {_commits(made)}; "
     f"jax {wording.listed(p['versions']['jax'] for p in made)}; "
     f"{wording.listed(d for p in made for d in p['devices'])}."
   )
+
+
+def _commits(made: Sequence[Mapping[str, Any]]) -> str:
+  return wording.listed(wording.commit(c) for p in made for c in p["commits"])
 
 
 def _query_use(results: Sequence[wording.Result]) -> str:

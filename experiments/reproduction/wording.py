@@ -44,6 +44,11 @@ ABLATIONS = {
 }
 
 
+def commit(full: str) -> str:
+  """Its first letters, and "+" where the checkout was changed."""
+  return full.rstrip("+")[:7] + "+" * full.endswith("+")
+
+
 def of(results: Sequence[Result], target: str) -> list[Result]:
   """The results of one target."""
   return [result for result in results if result["target"] == target]
