@@ -306,9 +306,11 @@ def test_quick_results_are_labelled_wherever_they_stand():
   result = _table1(budget="quick")
   full = page.render([_table1()])
   quick = page.render([result])
-  for name in ("readme", "table1", "paired", "provenance"):
+  for name in ("table1", "paired", "provenance"):
     assert label in quick[name]
     assert "quick" not in full[name]
+  # What is shortened is not shown first.
+  assert tables.readme([result]) == tables.readme([])
   assert label in page.drawings([result])[0].draw()
   result["budget"]["episode_factor"] = 10
   assert "quick: pre-training /20, episodes /10" in tables.table1([result])
