@@ -282,25 +282,41 @@ class EvalResult:
   An episode whose losses or parameters left the finite numbers has accuracy
   NaN: it is counted in `num_non_finite` and takes no part in the mean.
 
+  Episodes may differ in size: T and N are those of the largest.
+
   Attributes:
     method: name.
     query_use: what of the queries the method used.
-    protocol: ways, shots, queries.
+    protocol: JSON values of the `episodes.Protocol`.
+    protocol_name: for headings, such as "5-way 1-shot".
+    protocol_text: the rest of it, such as "15 queries a class".
     index: [n] int64, the episodes.
+    class_ids: [n, N] int64, data set classes behind the labels; -1 beyond an
+      episode's own.
+    labels: [n, T] int64 in [0, N), of the queries; -1 beyond an episode's own.
     accuracy: [n] float64 fractions in [0, 1].
     hardness: [n] float64, nats; NaN where it was not computed.
-    predictions: [n, T] int64 in [0, N).
+    predictions: [n, T] int64 in [0, N); -1 as `labels`.
+    initial_predictions: [n, T] int64, before the first step; -1 as `labels`.
+    support_accuracy: [n] float64, fraction of the support images, not
+      augmented, that the adapted network classifies correctly.
     curves: per-step infos, each [n, steps] float64: "support_loss",
       "support_accuracy", "query_entropy".
   """
 
   method: str
   query_use: str
-  protocol: Mapping[str, int]
+  protocol: Mapping[str, Any]
+  protocol_name: str
+  protocol_text: str
   index: np.ndarray
+  class_ids: np.ndarray
+  labels: np.ndarray
   accuracy: np.ndarray
   hardness: np.ndarray
   predictions: np.ndarray
+  initial_predictions: np.ndarray
+  support_accuracy: np.ndarray
   curves: Mapping[str, np.ndarray]
 
   @property

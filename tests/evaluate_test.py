@@ -98,10 +98,16 @@ def result(accuracy):
     method="m",
     query_use="none",
     protocol=PROTOCOL,
+    protocol_name="3-way 1-shot",
+    protocol_text="2 queries a class",
     index=np.arange(n),
+    class_ids=np.tile(np.arange(3), (n, 1)),
+    labels=np.tile(np.repeat(np.arange(3), 2), (n, 1)),
     accuracy=accuracy,
     hardness=np.full(n, np.nan),
     predictions=np.zeros((n, 6), np.int64),
+    initial_predictions=np.zeros((n, 6), np.int64),
+    support_accuracy=np.ones(n),
     curves={},
   )
 

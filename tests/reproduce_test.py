@@ -256,10 +256,16 @@ def _result(
     method=job.variant.method,
     query_use="none",
     protocol=dataclasses.asdict(job.protocol),
+    protocol_name="5-way 1-shot",
+    protocol_text="15 queries a class",
     index=np.arange(n),
+    class_ids=np.tile(np.arange(5), (n, 1)),
+    labels=np.tile(np.arange(5), (n, 1)),
     accuracy=np.asarray(accuracy),
     hardness=np.asarray(hardness),
     predictions=np.zeros((n, 5), int),
+    initial_predictions=np.zeros((n, 5), int),
+    support_accuracy=np.ones(n),
     curves={},
   )
 
