@@ -78,7 +78,10 @@ def main(argv: list[str]) -> None:
       run_dir=str(run_dir),
       title="fsl_jax demo: icons",
       methods={name: {} for name in adapt.names()},
-      protocols=PROTOCOLS,
+      sources=lambda dataset: [
+        episodes.source.Drawn(dataset, protocol, seed=0)
+        for protocol in PROTOCOLS
+      ],
       num_episodes=[int(n) for n in _EPISODES.value],
       notes=NOTES,
     ),

@@ -13,10 +13,11 @@ import pathlib
 
 import command_line
 import config_flags
+import protocol_flags
 import scoring
 from absl import flags
 
-from fsl_jax import adapt, checkpoint, data, episodes, types
+from fsl_jax import adapt, checkpoint, data, extractors, types
 from fsl_jax.pretrain import loop
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -35,9 +36,18 @@ _SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Root folder of the prepared data sets."
 )
-_WAYS = flags.DEFINE_integer("ways", 5, "Classes per episode.")
-_SHOTS = flags.DEFINE_list("shots", ["1"], "Support images per class; a list.")
-_QUERIES = flags.DEFINE_integer("queries", 15, "Query images per class.")
+_HARDNESS = flags.DEFINE_enum(
+  "hardness",
+  extractors.names()[0],
+  [*extractors.names(), "own", "none"],
+  "Network that judges hardness; own is the checkpoint's.",
+)
+_HARDNESS_WEIGHTS = flags.DEFINE_string(
+  "hardness_weights", None, "Its file of weights, where no package has them."
+)
+_HARDNESS_SIZE = flags.DEFINE_integer(
+  "hardness_size_px", None, "Enlarges images for it. Default: as they are."
+)
 _NUM_EPISODES = flags.DEFINE_integer(
   "num_episodes", 1000, "Episodes of each protocol."
 )
@@ -70,11 +80,11 @@ def main(argv: list[str]) -> None:
     run_dir=run_dir,
     title=f"Few-shot evaluation: {pathlib.Path(run_dir).name}",
     methods=_methods(),
-    protocols=[
-      episodes.Protocol(_WAYS.value, _whole(shots), _QUERIES.value)
-      for shots in _SHOTS.value
-    ],
-    num_episodes=[_NUM_EPISODES.value] * len(_SHOTS.value),
+    sources=lambda dataset: protocol_flags.sources(dataset, seed=_SEED.value),
+    num_episodes=[_NUM_EPISODES.value] * protocol_flags.count(),
+    hardness=_HARDNESS.value,
+    hardness_weights=_HARDNESS_WEIGHTS.value,
+    hardness_size_px=_HARDNESS_SIZE.value,
     split=_SPLIT.value,
     seed=_SEED.value,
     batch_size=_BATCH_SIZE.value,
@@ -115,15 +125,6 @@ def _methods() -> dict[str, dict[str, object]]:
     name: {k: v for k, v in given.items() if k in known[name]}
     for name in _METHODS.value
   }
-
-
-def _whole(text: str) -> int:
-  try:
-    return int(text)
-  except ValueError:
-    raise types.InputError(
-      f"--shots must be whole numbers, got {text!r}"
-    ) from None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import command_line
@@ -17,29 +17,38 @@ from fsl_jax import (
   devices,
   episodes,
   evaluate,
+  extractors,
   features,
-  hardness,
   report,
   run_folder,
   types,
 )
 
-HARDNESS_NOTE = (
+_OWN_NOTE = (
   "Hardness is that of the checkpoint's own base-class logits, so areas "
   "compare methods on this checkpoint, not one checkpoint with another."
+)
+_OTHER_NOTE = (
+  "Hardness is judged by the logits of {name}, trained on ImageNet, at {size} "
+  "px. It is the same for every checkpoint; the paper's is of a ResNet-152."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What is to be evaluated; JSON values only."""
+  """What is to be evaluated."""
 
   run_dir: str
   title: str
   # Name to options; all methods meet the same episodes.
   methods: Mapping[str, Mapping[str, Any]]
-  protocols: Sequence[episodes.Protocol]
-  num_episodes: Sequence[int]  # of each protocol
+  # Of a data set; flags may name a file that is read with it.
+  sources: Callable[[types.ClassIndexed], Sequence[episodes.source.Source]]
+  num_episodes: Sequence[int]  # of each source
+  # What judges hardness: a name of `extractors`, "own", or "none".
+  hardness: str = "efficientnet_lite0"
+  hardness_weights: str | None = None
+  hardness_size_px: int | None = None
   split: str = "novel"
   seed: int = 0
   batch_size: int | None = None
@@ -71,9 +80,9 @@ def run(
     image_size_px=meta["backbone"]["image_size_px"],
   )
   evaluate.check_checkpoint(meta, dataset, cross_domain=plan.cross_domain)
-  requests: list[tuple[episodes.Protocol, dict[str, Any]]] = [
+  requests: list[tuple[episodes.source.Source, dict[str, Any]]] = [
     (
-      protocol,
+      source,
       {
         "seed": plan.seed,
         "num_episodes": num_episodes,
@@ -81,13 +90,24 @@ def run(
         "chunk": plan.chunk,
       },
     )
-    for protocol, num_episodes in zip(
-      plan.protocols, plan.num_episodes, strict=True
+    for source, num_episodes in zip(
+      plan.sources(dataset), plan.num_episodes, strict=True
     )
   ]
-  for protocol, options in requests:
-    evaluate.check(dataset, protocol, **options)
-  folder = run_folder.RunFolder(plan.run_dir, _config(plan, meta, dataset))
+  for source, options in requests:
+    evaluate.check(source, **options)
+  judge = _judge(plan, backbone, variables)
+  folder = run_folder.RunFolder(
+    plan.run_dir, _config(plan, meta, dataset, judge)
+  )
+  judging: dict[str, Any] = {}
+  if judge is not None and dataset.is_in_memory:
+    judging["embeddings"] = extractors.embeddings(
+      judge, dataset, cache_dir=command_line.cache_dir("features")
+    )
+  elif judge is not None:
+    judging["extractor"] = judge.extract
+    judging["extractor_variables"] = judge.variables
   images = dataset
   if all(method.num_steps == 0 for method in methods):
     # Nothing changes the network, so each image goes through it only once.
@@ -105,13 +125,13 @@ def run(
       methods,
       variables,
       dataset,
-      **dataclasses.asdict(protocol),
+      source=dataclasses.replace(source, dataset=dataset),  # type: ignore[type-var]
       **options,
-      extractor=hardness.extractor(backbone),
+      **judging,
       programs=programs,
       folder=folder,
     )
-    for protocol, options in requests
+    for source, options in requests
   ]
   print(report.terminal(sections))
 
@@ -124,8 +144,8 @@ def run(
         "config": folder.read_json("config.json"),
         "starts": folder.read_json("provenance.json"),
       },
-      notes=[*plan.notes, HARDNESS_NOTE],
-      sheet=_sheet(plan, images, sections[0]),
+      notes=[*plan.notes, *_hardness_notes(plan, images)],
+      sheet=_sheet(images, requests[0][0], sections[0]),
     )
 
   devices.on_first_process(write)
@@ -140,7 +160,10 @@ def _methods(plan: Plan, backbone: types.Backbone) -> list[types.Adapter]:
 
 
 def _config(
-  plan: Plan, meta: Mapping[str, Any], dataset: types.ClassIndexed
+  plan: Plan,
+  meta: Mapping[str, Any],
+  dataset: types.ClassIndexed,
+  judge: extractors.Extractor | None,
 ) -> dict[str, Any]:
   """What shapes the number of an episode. More episodes may be asked for
   later, and the batch size changes no result, so neither is in it."""
@@ -159,12 +182,42 @@ def _config(
       name: adapt.config(name, **options)
       for name, options in plan.methods.items()
     },
-    "hardness": "logits of the checkpoint's own backbone",
+    "hardness": judge
+    and {
+      "extractor": plan.hardness,
+      "digest": judge.digest,
+      "image_size_px": plan.hardness_size_px or dataset.image_size_px,
+    },
   }
 
 
+def _judge(
+  plan: Plan, backbone: types.Backbone, variables: types.Variables
+) -> extractors.Extractor | None:
+  if plan.hardness == "none":
+    return None
+  if plan.hardness == "own":
+    return extractors.of_backbone(backbone, variables)
+  return extractors.load(
+    plan.hardness,
+    path=plan.hardness_weights,
+    image_size_px=plan.hardness_size_px,
+  )
+
+
+def _hardness_notes(plan: Plan, dataset: types.ClassIndexed) -> list[str]:
+  if plan.hardness == "none":
+    return []
+  if plan.hardness == "own":
+    return [_OWN_NOTE]
+  size = plan.hardness_size_px or dataset.image_size_px
+  return [_OTHER_NOTE.format(name=plan.hardness, size=size)]
+
+
 def _sheet(
-  plan: Plan, dataset: types.ClassIndexed, section: report.Section
+  dataset: types.ClassIndexed,
+  source: episodes.source.Source,
+  section: report.Section,
 ) -> report.Sheet | None:
   """The pictures of one episode, if the methods to compare are there."""
   after = "transductive_finetune"
@@ -173,19 +226,15 @@ def _sheet(
   if not np.isfinite(section[after].accuracy).any():
     return None
   choice = report.most_changed(section)
-  rows = episodes.sampler.draw(
-    dataset,
-    episodes.Protocol(**section[after].protocol),
-    seed=plan.seed,
-    index=choice.episode,
-  )
+  rows = source.rows(choice.episode)
+  count = len(rows.query)
   return report.Sheet(
     support_images=dataset.images[rows.support],
     support_labels=rows.support_labels,
     query_images=dataset.images[rows.query],
     query_labels=rows.query_labels,
-    before=section[report.BASELINE].predictions[choice.position],
-    after=section[after].predictions[choice.position],
+    before=section[report.BASELINE].predictions[choice.position, :count],
+    after=section[after].predictions[choice.position, :count],
     class_names=tuple(dataset.class_names[c] for c in rows.class_ids),
     rule=choice.rule,
   )

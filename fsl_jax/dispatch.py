@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from fsl_jax import devices, types
 from fsl_jax import hardness as hardness_lib
@@ -20,8 +21,8 @@ class Results(NamedTuple):
   query_labels: types.Array  # [B, T] int32
   query_mask: types.Array  # [B, T] bool
   hardness: types.Array | None  # [B] float32
-  # By method: logits [B, T, N], infos [B, steps].
-  outputs: Mapping[str, tuple[types.Array, types.AdaptInfo]]
+  # By method: logits [B, T, N], infos [B, steps], diagnosis.
+  outputs: Mapping[str, tuple[types.Array, types.AdaptInfo, types.Diagnosis]]
 
 
 class Dispatcher:
@@ -32,7 +33,8 @@ class Dispatcher:
     variables: of the pre-trained backbone.
     seed: of the adaptation.
     mesh: all devices.
-    extractor: network of the hardness; None leaves it out.
+    extractor: network of the hardness, where a batch has no embeddings to
+      judge it by; None leaves it out.
     extractor_variables: of `extractor`; None takes `variables`.
   """
 
@@ -51,7 +53,7 @@ class Dispatcher:
     same = devices.sharding(mesh, devices.SAME)
     self._key = jax.jit(jax.random.key, out_shardings=same)(seed)
     self._variables = devices.place(mesh, devices.SAME, variables)
-    self._guard = "allow"  # Compiling the first batch moves constants.
+    self._shapes: set[tuple[int, ...]] = set()  # those compiled for
     self._hardness = None
     if extractor is not None:
       self._extractor_variables = (
@@ -69,22 +71,43 @@ class Dispatcher:
         devices.apart(hardness, mesh, devices.SAME, devices.ROWS)
       )
 
+    def by_embeddings(episodes, embeddings):
+      return jax.lax.map(
+        lambda pair: hardness_lib.of_embeddings(*pair), (episodes, embeddings)
+      )
+
+    self._by_embeddings = jax.jit(
+      devices.apart(by_embeddings, mesh, devices.ROWS, devices.ROWS)
+    )
+
   def __call__(self, batch: feeder.Batch) -> Results:
     """Arrays that every process can read, without waiting for them.
 
     Args:
       batch: this process's rows.
     """
-    with jax.transfer_guard(self._guard):
+    task = batch.episodes.task
+    shape = (task.num_ways, *map(np.size, (task.support_mask, task.query_mask)))
+    # Compiling moves constants.
+    guard = "disallow" if shape in self._shapes else "allow"
+    self._shapes.add(shape)
+    with jax.transfer_guard(guard):
       results = self._results(
-        devices.place(self._mesh, devices.ROWS, batch.episodes)
+        devices.place(self._mesh, devices.ROWS, batch.episodes),
+        batch.embeddings
+        and devices.place(self._mesh, devices.ROWS, batch.embeddings),
       )
-      self._guard = "disallow"
       return devices.gather(self._mesh, results)
 
-  def _results(self, episodes: types.Episode) -> Results:
+  def _results(
+    self,
+    episodes: types.Episode,
+    embeddings: tuple[types.Array, types.Array] | None,
+  ) -> Results:
     hardness = None
-    if self._hardness is not None:
+    if embeddings is not None:
+      hardness = self._by_embeddings(episodes, embeddings)
+    elif self._hardness is not None:
       hardness = self._hardness(self._extractor_variables, episodes)
     return Results(
       indices=episodes.index,

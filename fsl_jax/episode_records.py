@@ -1,16 +1,14 @@
 """One JSON line per episode: what is kept, read back, and made results of."""
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fsl_jax import checkpoint, dispatch, features, types
 from fsl_jax import run_folder as run_folder_lib
-from fsl_jax.episodes import sampler
 
 FILE = "episodes.jsonl"
 CURVES = ("support_loss", "support_accuracy", "query_entropy")
@@ -19,11 +17,13 @@ CURVES = ("support_loss", "support_accuracy", "query_entropy")
 def of_results(
   results: dispatch.Results, b: int, options: Mapping[str, str]
 ) -> dict[str, Any]:
-  """What is kept of episode `b` of a batch."""
+  """What is kept of episode `b` of a batch, without what it is filled up by."""
   hardness = results.hardness
+  class_ids = results.class_ids[b]
   return {
     "index": int(results.indices[b]),
-    "class_ids": results.class_ids[b].tolist(),
+    "class_ids": class_ids[class_ids >= 0].tolist(),
+    "labels": results.query_labels[b][results.query_mask[b]].tolist(),
     "hardness": None if hardness is None else _number(hardness[b]),
     "methods": {
       name: {"options": options[name]} | _score(results, b, name)
@@ -35,17 +35,19 @@ def of_results(
 def _score(results: dispatch.Results, b: int, name: str) -> dict[str, Any]:
   """One method on one episode: accuracy, predictions, curves."""
   mask = results.query_mask[b]
-  logits, infos = results.outputs[name]
-  logits = logits[b]
+  logits, infos, diagnosis = results.outputs[name]
+  logits = logits[b][mask]
   predictions = logits.argmax(-1)
   # A method may well call a class impossible, so -inf is a finite answer.
-  good = ~np.isnan(logits[mask]) & (logits[mask] < np.inf)
+  good = ~np.isnan(logits) & (logits < np.inf)
   finite = bool(good.all() and infos.is_finite[b].all())
-  hits = predictions[mask] == results.query_labels[b][mask]
+  hits = predictions == results.query_labels[b][mask]
   return {
     "accuracy": float(np.mean(hits, dtype=np.float64)) if finite else None,
     "is_finite": finite,
     "predictions": predictions.tolist(),
+    "initial_predictions": diagnosis.initial_predictions[b][mask].tolist(),
+    "support_accuracy": _number(diagnosis.support_accuracy[b]),
   } | {
     name: [_number(value) for value in getattr(infos, name)[b]]
     for name in CURVES
@@ -59,23 +61,34 @@ def _number(value: Any) -> float | None:
 
 def stored(
   folder: run_folder_lib.RunFolder | None,
-  protocol: sampler.Protocol,
+  protocol: Mapping[str, Any],
   adapters: Sequence[types.Adapter],
   inputs: str,
 ) -> dict[int, dict[str, Any]]:
-  """Records of episodes that a former run of the folder has finished."""
+  """Records of episodes that a former run of the folder has finished.
+
+  Args:
+    folder: of the run; None has none.
+    protocol: values of the episodes' source.
+    adapters: the methods.
+    inputs: digest of what else the numbers depend on.
+
+  Raises:
+    InputError: if there are episodes of something else.
+  """
   if folder is None:
     return {}
   records = folder.read(FILE)
   path = folder.path / FILE
   if any(
-    not {"protocol", "inputs", "chunks", "methods"} <= set(r) for r in records
+    not {"protocol", "inputs", "chunks", "labels", "methods"} <= set(r)
+    for r in records
   ):
     raise types.InputError(
       f"{path} holds lines that are no episodes, or those of another version; "
       "choose another run folder"
     )
-  stored = [r for r in records if r["protocol"] == dataclasses.asdict(protocol)]
+  stored = [r for r in records if r["protocol"] == protocol]
   for record in stored:
     if record["inputs"] != inputs:
       raise types.InputError(
@@ -96,15 +109,29 @@ def inputs_digest(
   variables: types.Variables,
   dataset: types.ClassIndexed,
   seed: int,
-  extractor_variables: types.Variables | None,
+  hardness: types.Variables | np.ndarray | None,
 ) -> str:
-  """Digest of what an episode depends on beside protocol and method."""
-  data = features.data_digest(dataset)
-  networks = [
-    tree if tree is None else checkpoint.digest(tree)
-    for tree in (variables, extractor_variables)
-  ]
-  return _short_digest([seed, data, networks])
+  """Digest of what an episode depends on beside protocol and method.
+
+  Args:
+    variables: of the pre-trained backbone.
+    dataset: split that episodes are of.
+    seed: of the adaptation.
+    hardness: variables of what judges it, or the embeddings it is judged by.
+  """
+  judge = hardness
+  if isinstance(hardness, np.ndarray):
+    # Rows here and there: embeddings may be large, and come from a network.
+    some = hardness[:: max(1, len(hardness) // 64)]
+    judge = {"embeddings": np.ascontiguousarray(some)}
+  return _short_digest(
+    [
+      seed,
+      features.data_digest(dataset),
+      checkpoint.digest(variables),
+      None if judge is None else checkpoint.digest(judge),
+    ]
+  )
 
 
 def options_digest(adapter: types.Adapter) -> str:
@@ -124,20 +151,46 @@ def _short_digest(value: Any) -> str:
 
 
 def result(
-  adapter: types.Adapter,
-  records: list[dict[str, Any]],
-  protocol: sampler.Protocol,
+  name: str,
+  query_use: str,
+  records: Sequence[Mapping[str, Any]],
+  head: Mapping[str, Any],
 ) -> types.EvalResult:
-  own = [record["methods"][adapter.name] for record in records]
+  """The result of a method.
+
+  Args:
+    name: of the method.
+    query_use: its.
+    records: of the episodes, in order.
+    head: "protocol", "name" and "text" of the episodes' source.
+  """
+  own = [record["methods"][name] for record in records]
   return types.EvalResult(
-    method=adapter.name,
-    query_use=adapter.query_use,
-    protocol=dataclasses.asdict(protocol),
+    method=name,
+    query_use=query_use,
+    protocol=head["protocol"],
+    protocol_name=head["name"],
+    protocol_text=head["text"],
     index=np.asarray([record["index"] for record in records]),
+    class_ids=_filled(record["class_ids"] for record in records),
+    labels=_filled(record["labels"] for record in records),
     accuracy=np.asarray([r["accuracy"] for r in own], np.float64),
     hardness=np.asarray([r["hardness"] for r in records], np.float64),
-    predictions=np.asarray([r["predictions"] for r in own]),
+    predictions=_filled(r["predictions"] for r in own),
+    initial_predictions=_filled(r["initial_predictions"] for r in own),
+    support_accuracy=np.asarray(
+      [r["support_accuracy"] for r in own], np.float64
+    ),
     curves={
       name: np.asarray([r[name] for r in own], np.float64) for name in CURVES
     },
   )
+
+
+def _filled(rows: Iterable[Sequence[int]]) -> np.ndarray:
+  """[n, longest] int64, -1 beyond the end of a row."""
+  rows = list(rows)
+  result = np.full((len(rows), max(map(len, rows))), -1, np.int64)
+  for filled, row in zip(result, rows, strict=True):
+    filled[: len(row)] = row
+  return result

@@ -1,16 +1,18 @@
 """Scores methods on the same episodes; the only stage that sees the labels."""
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from fsl_jax import devices, dispatch, episode_records, types
 from fsl_jax import hardness as hardness_lib
 from fsl_jax import run_folder as run_folder_lib
 from fsl_jax.adapt import batched, chunking
-from fsl_jax.episodes import feeder, sampler
+from fsl_jax.episodes import feeder, protocols
+from fsl_jax.episodes import source as source_lib
 
 
 def run(
@@ -30,13 +32,15 @@ def run_many(
   *,
   seed: int = 0,
   num_episodes: int = 1000,
-  ways: int = 5,
-  shots: int = 1,
-  queries: int = 15,
+  ways: protocols.Ways | str = 5,
+  shots: protocols.Shots | str = 1,
+  queries: protocols.Queries | str = 15,
+  source: source_lib.Source | None = None,
   batch_size: int | None = None,
   chunk: int | None = None,
   extractor: hardness_lib.ExtractFn | None = None,
   extractor_variables: types.Variables | None = None,
+  embeddings: np.ndarray | None = None,
   programs: batched.Programs | None = None,
   folder: run_folder_lib.RunFolder | None = None,
   progress: bool = True,
@@ -53,9 +57,11 @@ def run_many(
     dataset: split to draw from.
     seed: of the episodes and of the adaptation.
     num_episodes: n.
-    ways: N.
-    shots: K.
-    queries: Q.
+    ways: N, or a rule such as "range:5:20"; see `episodes.Protocol`.
+    shots: K, or a rule.
+    queries: Q, or a rule.
+    source: of the episodes, over `dataset`: other protocols, or a file; the
+      three before are not looked at then.
     batch_size: B, episodes per call of the compiled program, rounded up to a
       multiple of the devices times `chunk`. No result depends on it. None is
       8, or 64 where no method takes steps and handing over costs most.
@@ -63,6 +69,8 @@ def run_many(
       chooses for each method by `chunking.choose`, or as `folder` has it.
     extractor: network of the hardness; None leaves hardness NaN.
     extractor_variables: of `extractor`; None takes `variables`.
+    embeddings: [n, P] float32 of all images of `dataset`, by which hardness is
+      judged instead of by `extractor`; see `hardness.embeddings`.
     programs: of the same adapters, kept between calls so that equal shapes
       are compiled once; None compiles here.
     folder: where one JSON line per episode is kept, in `episodes.jsonl`;
@@ -79,10 +87,13 @@ def run_many(
   names = [adapter.name for adapter in adapters]
   if not names or len(set(names)) < len(names):
     raise types.InputError(f"methods must have distinct names, got {names}")
-  protocol = sampler.Protocol(ways=ways, shots=shots, queries=queries)
+  if source is None:
+    protocol = protocols.make(ways=ways, shots=shots, queries=queries)
+    source = source_lib.Drawn(dataset, protocol, seed)
+  if source.dataset is not dataset:
+    raise types.InputError("the source of the episodes is of another data set")
   check(
-    dataset,
-    protocol,
+    source,
     seed=seed,
     num_episodes=num_episodes,
     batch_size=batch_size,
@@ -91,16 +102,21 @@ def run_many(
   inputs = ""
   if folder is not None:
     network = variables if extractor_variables is None else extractor_variables
+    judge = None if extractor is None else network
     inputs = episode_records.inputs_digest(
-      variables, dataset, seed, None if extractor is None else network
+      variables, dataset, seed, judge if embeddings is None else embeddings
     )
-  done = episode_records.stored(folder, protocol, adapters, inputs)
+  head: dict[str, Any] = {
+    "protocol": source.values(),
+    "name": source.name,
+    "text": source.text,
+  }
+  done = episode_records.stored(folder, head["protocol"], adapters, inputs)
   programs = programs or batched.Programs(adapters)
   chunks = _chunks(
     adapters,
     variables,
-    dataset,
-    protocol,
+    source,
     chunk,
     done,
     largest=-(-num_episodes // programs.mesh.size),
@@ -111,11 +127,11 @@ def run_many(
   batch_size = -(-min(batch_size, num_episodes) // unit) * unit
   # Whole batches are done again if an episode is missing, so that a resumed
   # run feeds the compiled programs exactly what an uninterrupted one does.
-  batches = [
-    list(range(start, min(start + batch_size, num_episodes)))
-    for start in range(0, num_episodes, batch_size)
+  missing = [
+    request
+    for request in feeder.requests(source, num_episodes, batch_size)
+    if not all(i in done for i in request.indices)
   ]
-  missing = [b for b in batches if not all(i in done for i in b)]
   if missing:
     dispatcher = dispatch.Dispatcher(
       {a.name: programs.of(a, chunks[a.name]) for a in adapters},
@@ -126,47 +142,42 @@ def run_many(
       extractor_variables=extractor_variables,
     )
     stream = feeder.batches(
-      dataset,
-      protocol,
-      seed=seed,
-      indices=missing,
+      source,
+      missing,
       batch_size=batch_size,
       rows=devices.own_rows(programs.mesh, batch_size),
+      embeddings=embeddings,
     )
     options = {a.name: episode_records.options_digest(a) for a in adapters}
-    head = {
-      "protocol": dataclasses.asdict(protocol),
-      "inputs": inputs,
-      "chunks": chunks,
-    }
-    left = sum(map(len, missing))
+    head_of_record = head | {"inputs": inputs, "chunks": chunks}
+    left = sum(len(request.indices) for request in missing)
     with (
       contextlib.closing(stream),
-      _bar(num_episodes, left, protocol, progress) as bar,
+      _bar(num_episodes, left, source.name, progress) as bar,
     ):
       streamed = dispatcher.stream(stream)
-      for batch, results in zip(missing, streamed, strict=True):
+      for request, results in zip(missing, streamed, strict=True):
         # The rows after these are padding.
         records = [
-          head | episode_records.of_results(results, b, options)
-          for b in range(len(batch))
+          head_of_record | episode_records.of_results(results, b, options)
+          for b in range(len(request.indices))
         ]
         fresh = [r for r in records if r["index"] not in done]
         done |= {r["index"]: r for r in fresh}
         if folder is not None:
           folder.append(episode_records.FILE, fresh)
-        bar.update(len(batch))
+        bar.update(len(request.indices))
   ordered = [done[i] for i in range(num_episodes)]
   return {
-    a.name: episode_records.result(a, ordered, protocol) for a in adapters
+    a.name: episode_records.result(a.name, a.query_use, ordered, head)
+    for a in adapters
   }
 
 
 def _chunks(
   adapters: Sequence[types.Adapter],
   variables: types.Variables,
-  dataset: types.ClassIndexed,
-  protocol: sampler.Protocol,
+  source: source_lib.Source,
   chunk: int | None,
   done: Mapping[int, Mapping[str, Any]],
   largest: int,
@@ -177,7 +188,7 @@ def _chunks(
     return {adapter.name: chunk for adapter in adapters}
   if done:
     return dict(next(iter(done.values()))["chunks"])
-  task = feeder.padded_episode(dataset, protocol, seed=0, index=0).task
+  task = feeder.padded(source, 0, source.shapes[-1]).task
   # Beside methods that take steps the others cost nothing, and must not make
   # the batches of these larger.
   some_step = any(adapter.num_steps for adapter in adapters)
@@ -192,8 +203,7 @@ def _chunks(
 
 
 def check(
-  dataset: types.ClassIndexed,
-  protocol: sampler.Protocol,
+  source: source_lib.Source,
   *,
   seed: int,
   num_episodes: int,
@@ -206,7 +216,7 @@ def check(
   for name, value in (("batch_size", batch_size), ("chunk", chunk)):
     if value is not None:
       types.check_whole(name, value, at_least=1)
-  sampler.check(dataset, protocol)
+  source.check(num_episodes)
 
 
 def check_checkpoint(
@@ -249,15 +259,13 @@ def check_checkpoint(
     )
 
 
-def _bar(
-  total: int, missing: int, protocol: sampler.Protocol, enabled: bool
-) -> Any:
+def _bar(total: int, missing: int, name: str, enabled: bool) -> Any:
   import tqdm
 
   return tqdm.tqdm(
     total=total,
     initial=total - missing,
-    desc=f"{protocol.ways}-way {protocol.shots}-shot",
+    desc=name,
     unit="episode",
     disable=not (enabled and devices.is_first_process()),
   )

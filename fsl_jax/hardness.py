@@ -74,11 +74,24 @@ def of_episode(
 ) -> jax.Array:
   """Hardness of an episode by an extractor: [] float32 (unbatched)."""
   task = episode.task
-  return log_odds(
+  embeddings = (
     extract(variables, task.support_images),
+    extract(variables, task.query_images),
+  )
+  return of_embeddings(episode, embeddings)
+
+
+def of_embeddings(
+  episode: types.Episode, embeddings: tuple[types.Array, types.Array]
+) -> jax.Array:
+  """Hardness by embeddings [S, P] and [T, P]: [] float32 (unbatched)."""
+  task = episode.task
+  support, query = embeddings
+  return log_odds(
+    support,
     task.support_labels,
     task.support_mask,
-    extract(variables, task.query_images),
+    query,
     episode.query_labels,
     task.query_mask,
     task.num_ways,

@@ -137,6 +137,36 @@ class ClassIndexed:
     """Height of the images; they are square."""
     return self.images.shape[1]
 
+  @property
+  def is_in_memory(self) -> bool:
+    """Whether the images are an array, and not decoded when asked for."""
+    return isinstance(self.images, np.ndarray)
+
+  def group_ids(self) -> np.ndarray:
+    """[n] int64, the group of each image: what its id has before the first
+    "/", such as the pack of an icon. Equal ids are equal groups."""
+    return self._group_ids
+
+  @functools.cached_property
+  def _group_ids(self) -> np.ndarray:
+    names = [str(name).split("/", 1)[0] for name in self.image_ids]
+    ids = np.unique(np.asarray(names), return_inverse=True)[1]
+    ids.flags.writeable = False
+    return ids
+
+  def largest_groups(self) -> np.ndarray:
+    """[num_classes] int64, images of the largest group of each class."""
+    return self._largest_groups
+
+  @functools.cached_property
+  def _largest_groups(self) -> np.ndarray:
+    pairs = np.stack([self.class_ids.astype(np.int64), self.group_ids()])
+    (classes, _), counts = np.unique(pairs, axis=1, return_counts=True)
+    largest = np.zeros(self.num_classes, np.int64)
+    np.maximum.at(largest, classes, counts)
+    largest.flags.writeable = False
+    return largest
+
   def class_offsets(self) -> np.ndarray:
     """[num_classes + 1] int64: class c is rows offsets[c]:offsets[c + 1]."""
     return self._class_offsets
@@ -243,6 +273,9 @@ class Backbone(NamedTuple):
   image_size_px: int | None = None  # H = W, if fixed
   # What `backbones.create` made it of, as JSON values; stored with checkpoints.
   config: Mapping[str, Any] | None = None
+  # Whether images of a batch meet in batch norm; what it says of the use of
+  # queries depends on it.
+  has_batch_stats: bool = True
 
 
 class AdaptInfo(NamedTuple):
@@ -256,6 +289,15 @@ class AdaptInfo(NamedTuple):
   support_accuracy: jax.Array  # fraction
   query_entropy: jax.Array  # nats, mean over queries
   is_finite: jax.Array  # [] bool: losses and all parameters are finite
+
+
+class Diagnosis(NamedTuple):
+  """What adaptation did to the answers of one episode."""
+
+  initial_predictions: jax.Array  # [T] int32 in [0, N), before the first step
+  # [] float32, fraction of the support that is classified correctly after the
+  # last step, not augmented.
+  support_accuracy: jax.Array
 
 
 class Adapter(NamedTuple):

@@ -17,13 +17,14 @@ from fsl_jax import (
   devices,
   dispatch,
   episode_records,
+  episodes,
   evaluate,
   hardness,
   run_folder,
   types,
 )
 from fsl_jax.data import synthetic
-from fsl_jax.episodes import feeder, sampler
+from fsl_jax.episodes import feeder, source
 from fsl_jax.pretrain import loop, recipe, save_times
 
 NUM_DEVICES = 4
@@ -284,13 +285,8 @@ class TestEvaluation:
       seed=0,
       mesh=mesh(),
     )
-    batches = feeder.batches(
-      novel(),
-      sampler.Protocol(**PROTOCOL),
-      seed=0,
-      indices=[range(4), range(4, 8), [8, 9]],
-      batch_size=4,
-    )
+    drawn = source.Drawn(novel(), episodes.Protocol(**PROTOCOL), 0)
+    batches = feeder.batches(drawn, feeder.requests(drawn, 10, 4), batch_size=4)
     for results in dispatcher.stream(batches):
       assert isinstance(results.indices, np.ndarray)
       events.append(f"read {results.indices[0]}")

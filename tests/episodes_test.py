@@ -10,7 +10,7 @@ import pytest
 
 from fsl_jax import episodes, types
 from fsl_jax.data import synthetic
-from fsl_jax.episodes import feeder, sampler
+from fsl_jax.episodes import feeder, sampler, source
 
 PROTOCOL = sampler.Protocol(ways=4, shots=2, queries=3)
 
@@ -237,14 +237,10 @@ class TestEpisode:
 
 
 def feed(dataset, indices, batch_size, **options):
-  return feeder.batches(
-    dataset,
-    PROTOCOL,
-    seed=0,
-    indices=indices,
-    batch_size=batch_size,
-    **options,
-  )
+  drawn = source.Drawn(dataset, PROTOCOL, 0)
+  (shape,) = drawn.shapes
+  requests = [feeder.Request(batch, shape) for batch in indices]
+  return feeder.batches(drawn, requests, batch_size=batch_size, **options)
 
 
 def threads():
@@ -326,13 +322,13 @@ class TestFeeder:
 
   def test_no_more_than_prefetch_is_made_ahead(self, dataset, monkeypatch):
     made = []
-    original = feeder.episode
+    original = feeder.of_rows
 
-    def counted(*arguments, **options):
-      made.append(options["index"])
-      return original(*arguments, **options)
+    def counted(dataset, rows, index):
+      made.append(index)
+      return original(dataset, rows, index)
 
-    monkeypatch.setattr(feeder, "episode", counted)
+    monkeypatch.setattr(feeder, "of_rows", counted)
     stream = feed(dataset, [[i] for i in range(50)], 1, prefetch=2)
     next(stream)
     deadline = time.monotonic() + 5
@@ -344,13 +340,13 @@ class TestFeeder:
     stream.close()
 
   def test_errors_of_the_thread_surface(self, dataset, monkeypatch):
-    def broken(*arguments, index, **options):
+    def broken(dataset, rows, index):
       if index == 2:
         raise RuntimeError("disk on fire")
-      return original(*arguments, index=index, **options)
+      return original(dataset, rows, index)
 
-    original = feeder.episode
-    monkeypatch.setattr(feeder, "episode", broken)
+    original = feeder.of_rows
+    monkeypatch.setattr(feeder, "of_rows", broken)
     before = threads()
     stream = feed(dataset, [[0], [1], [2], [3]], 1)
     assert int(next(stream).episodes.index[0]) == 0
@@ -366,18 +362,6 @@ class TestFeeder:
   def test_too_many_for_a_batch(self, dataset):
     with pytest.raises(types.InputError, match="3 episodes do not fit"):
       list(feed(dataset, [[0, 1, 2]], 2))
-
-  def test_data_are_checked_before_the_first_batch(self, dataset):
-    with pytest.raises(types.InputError, match="ways"):
-      next(
-        feeder.batches(
-          dataset,
-          sampler.Protocol(ways=99),
-          seed=0,
-          indices=[[0]],
-          batch_size=1,
-        )
-      )
 
 
 # Classes; support rows and labels; query rows and labels.

@@ -9,7 +9,7 @@ import pytest
 import fsl_jax as fsl
 from fsl_jax import adapt, backbones, evaluate
 from fsl_jax.data import synthetic
-from fsl_jax.episodes import feeder, padding, sampler
+from fsl_jax.episodes import feeder, padding, sampler, source
 
 
 def test_buckets_by_hand():
@@ -30,12 +30,21 @@ def test_few_sizes_and_little_waste():
     assert padding.bucket(published) == published
 
 
+def tasks(dataset, protocol, index):
+  """An episode as it is, and filled up to its bucket."""
+  drawn = source.Drawn(dataset, protocol, 0)
+  (shape,) = drawn.shapes
+  return [
+    feeder.episode(dataset, protocol, seed=0, index=index).task,
+    feeder.padded(drawn, index, shape).task,
+  ]
+
+
 def test_batches_hold_padded_episodes():
   dataset = synthetic.make(7, 6, image_size_px=8)
   protocol = sampler.Protocol(ways=7, shots=1, queries=2)
-  (batch,) = feeder.batches(
-    dataset, protocol, seed=0, indices=[[0, 1]], batch_size=2
-  )
+  drawn = source.Drawn(dataset, protocol, 0)
+  (batch,) = feeder.batches(drawn, feeder.requests(drawn, 2, 2), batch_size=2)
   alone = fsl.episodes.sample(
     dataset, seed=0, index=1, ways=7, shots=1, queries=2
   )
@@ -57,8 +66,7 @@ def test_padding_changes_nothing(method):
   options = {} if method == "prototype" else {"steps": 3}
   adapter = adapt.create(method, backbone, **options)
   logits = []
-  for make in (feeder.episode, feeder.padded_episode):
-    task = make(dataset, protocol, seed=0, index=3).task
+  for task in tasks(dataset, protocol, 3):
     run = jax.jit(lambda k, v, t: adapt.run.run(k, adapter, v, t))
     found, _ = run(jax.random.key(0), helpers.tiny_variables(backbone), task)
     logits.append(found)
@@ -80,10 +88,7 @@ def test_a_micro_batch_of_padding_alone_changes_nothing(backbone):
   run = jax.jit(
     lambda task: adapt.run.run(jax.random.key(0), adapter, variables, task)
   )
-  found = [
-    run(make(dataset, protocol, seed=0, index=0).task)
-    for make in (feeder.episode, feeder.padded_episode)
-  ]
+  found = [run(task) for task in tasks(dataset, protocol, 0)]
   for logits, infos in found:
     assert infos.is_finite.all()
     np.testing.assert_allclose(logits, found[0][0], atol=1e-5)

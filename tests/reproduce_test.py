@@ -255,7 +255,7 @@ def _result(
   return types.EvalResult(
     method=job.variant.method,
     query_use="none",
-    protocol=dataclasses.asdict(job.protocol),
+    protocol=job.protocol._asdict(),
     protocol_name="5-way 1-shot",
     protocol_text="15 queries a class",
     index=np.arange(n),
@@ -495,7 +495,7 @@ class TestStatus:
     job = cell.jobs[0]
     episodes_of = place.episodes(_CONV, "novel", job.variant)
     episodes_of.mkdir(parents=True)
-    record = {"protocol": dataclasses.asdict(job.protocol), "index": 0}
+    record = {"protocol": job.protocol._asdict(), "index": 0}
     other = {"protocol": dataclasses.asdict(episodes.Protocol(7)), "index": 0}
     (episodes_of / "episodes.jsonl").write_text(
       (json.dumps(record) + "\n") * 40 + json.dumps(other) + "\n"

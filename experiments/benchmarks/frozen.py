@@ -12,7 +12,8 @@ from fsl_jax import adapt, backbones, data, episodes, evaluate, features, types
 from fsl_jax.backbones import cost
 
 _NUM_CLASSES = 64
-_PROTOCOL = episodes.Protocol(ways=5, shots=1, queries=15)
+_WAYS = 5
+_PROTOCOL = episodes.Protocol(ways=_WAYS, shots=1, queries=15)
 
 
 def extraction(
@@ -125,5 +126,5 @@ def _torch_prototypes(cached, num_episodes):
     arrays = (rows.support, rows.support_labels, rows.query, rows.query_labels)
     drawn.append(tuple(torch.from_numpy(x).long() for x in arrays))
   return measure.Other(
-    lambda: torch_loops.prototypes(table, drawn, _PROTOCOL.ways), len(drawn)
+    lambda: torch_loops.prototypes(table, drawn, _WAYS), len(drawn)
   )

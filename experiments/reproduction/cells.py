@@ -6,9 +6,9 @@ from. Jobs of several cells may be the same; they are done once.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from fsl_jax import adapt, episodes
+from fsl_jax import adapt
 
 SPLITS = {"train": "base", "train+val": "base+val"}  # the paper's words
 NUM_EPISODES = 1000
@@ -53,13 +53,21 @@ class Variant:
     return self.method == "transductive_finetune"
 
 
+class Protocol(NamedTuple):
+  """Episodes as the paper has them, all alike."""
+
+  ways: int
+  shots: int
+  queries: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
   """A variant on episodes 0 to num_episodes - 1 of one protocol."""
 
   network: Network
   variant: Variant
-  protocol: episodes.Protocol
+  protocol: Protocol
   num_episodes: int = NUM_EPISODES
 
 

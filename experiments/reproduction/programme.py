@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fsl_jax import backbones, data, episodes, types
+from fsl_jax import backbones, data, types
 from reproduction import cells
 
 DATASETS = ("cifar_fs", "fc100", "mini_imagenet", "tiered_imagenet")
@@ -225,10 +225,8 @@ def _protocols(
   ways: Sequence[int] = (5,),
   shots: Sequence[int] = (1, 5),
   queries: Sequence[int] = (15,),
-) -> list[episodes.Protocol]:
-  return [
-    episodes.Protocol(n, k, q) for n in ways for k in shots for q in queries
-  ]
+) -> list[cells.Protocol]:
+  return [cells.Protocol(n, k, q) for n in ways for k in shots for q in queries]
 
 
 def _jobs(network, variants, protocols, num_episodes=cells.NUM_EPISODES):

@@ -23,6 +23,7 @@ from fsl_jax import (
   backbones,
   data,
   episode_records,
+  episodes,
   evaluate,
   hardness,
   pretrain,
@@ -81,8 +82,9 @@ def check(cell: cells.Cell, place: Place) -> None:
     dataset = _load(network.dataset, cell.evaluated_on, place)
     for job in cell.jobs:
       evaluate.check(
-        dataset,
-        job.protocol,
+        episodes.source.Drawn(
+          dataset, episodes.Protocol(*job.protocol), cells.SEED
+        ),
         seed=cells.SEED,
         num_episodes=job.num_episodes,
         batch_size=None,
@@ -209,7 +211,7 @@ def _evaluated(
         adapter,
         trained.variables,
         dataset,
-        **dataclasses.asdict(job.protocol),
+        **job.protocol._asdict(),
         seed=cells.SEED,
         num_episodes=job.num_episodes,
         extractor=hardness.extractor(trained.backbone),
@@ -237,7 +239,7 @@ def _timed(folder: run_folder.RunFolder, job: cells.Job) -> Iterator[None]:
     if new > 0:
       made = run_folder.provenance()
       record = {
-        "protocol": dataclasses.asdict(job.protocol),
+        "protocol": job.protocol._asdict(),
         "episodes": new,
         "seconds": seconds,
         "start": made,
@@ -247,13 +249,13 @@ def _timed(folder: run_folder.RunFolder, job: cells.Job) -> Iterator[None]:
 
 def num_stored(folder: pathlib.Path, job: cells.Job) -> int:
   """Episodes of a job's protocol that are on disk."""
-  key = journal.key(dataclasses.asdict(job.protocol))
+  key = journal.key(job.protocol._asdict())
   return journal.counts(folder / episode_records.FILE).get(key, 0)
 
 
 def seconds_per_episode(folder: pathlib.Path, job: cells.Job) -> float | None:
   """Over the starts that were not killed, compiling included."""
-  protocol = dataclasses.asdict(job.protocol)
+  protocol = job.protocol._asdict()
   times = [
     line
     for line in journal.lines(folder / TIMES)

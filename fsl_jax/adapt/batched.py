@@ -1,15 +1,16 @@
 """Many episodes in one compiled program, each as if it were alone."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
 from fsl_jax import devices, types
 from fsl_jax.adapt import run as run_lib
 
+# key, variables, tasks, indices; what `compile` says.
 BatchedFn = Callable[
-  [jax.Array, types.Variables, types.Task, types.Array],
-  tuple[jax.Array, types.AdaptInfo],
+  [jax.Array, types.Variables, types.Task, types.Array], tuple[Any, ...]
 ]
 
 
@@ -18,6 +19,7 @@ def compile(
   *,
   chunk: int = 1,
   mesh: jax.sharding.Mesh | None = None,
+  diagnose: bool = False,
 ) -> BatchedFn:
   """Compiles `run.run` over a batch: vmap inside a chunk, a loop over chunks.
 
@@ -28,6 +30,8 @@ def compile(
     mesh: devices that the batch is divided over, see `devices.mesh`; B must be
       a multiple of their number times `chunk`. None computes where the
       arguments are.
+    diagnose: whether `run.diagnosed` is compiled, whose third result comes
+      with the others.
 
   Returns:
     `f(key, variables, tasks, indices) -> (logits [B, T, N], infos [B, steps])`
@@ -37,13 +41,12 @@ def compile(
     mesh, results are divided as the batch is.
   """
   types.check_whole("chunk", chunk, at_least=1)
+  run = run_lib.diagnosed if diagnose else run_lib.run
 
   def on_one_device(key, variables, tasks, indices):
     def one(arguments):
       task, index = arguments
-      return run_lib.run(
-        jax.random.fold_in(key, index), adapter, variables, task
-      )
+      return run(jax.random.fold_in(key, index), adapter, variables, task)
 
     size = indices.shape[0]
     if chunk == 1:
@@ -94,7 +97,7 @@ class Programs:
     self._made: dict[tuple[str, int], BatchedFn] = {}
 
   def of(self, adapter: types.Adapter, chunk: int) -> BatchedFn:
-    """The program of a method, see `compile`.
+    """The program of a method, with diagnosis; see `compile`.
 
     Raises:
       InputError: if it is not one of the methods given.
@@ -103,5 +106,7 @@ class Programs:
     if self._adapters.get(name) != adapter:
       raise types.InputError(f"the programs are not of this {name!r}")
     if (name, chunk) not in self._made:
-      self._made[name, chunk] = compile(adapter, chunk=chunk, mesh=self.mesh)
+      self._made[name, chunk] = compile(
+        adapter, chunk=chunk, mesh=self.mesh, diagnose=True
+      )
     return self._made[name, chunk]

@@ -105,7 +105,7 @@ def adapter(
     method.predict,
     config.steps,
     name,
-    _query_use(config),
+    _query_use(backbone, config),
     dataclasses.asdict(config),
   )
 
@@ -203,7 +203,7 @@ class _Method:
         )
       )
       gradient = jax.tree.map(jnp.add, gradient, chunk_gradient)
-      return (gradient, batch_stats, loss + chunk_loss, hits + chunk_hits), None
+      return gradient, batch_stats, loss + chunk_loss, hits + chunk_hits
 
     chunks = _Batch(
       *micro_batches.split(
@@ -217,8 +217,9 @@ class _Method:
       jnp.zeros((), dtype),
       jnp.zeros((), jnp.int32),
     )
-    carry, _ = micro_batches.fold(body, start, chunks)
-    gradient, batch_stats, loss, hits = carry
+    gradient, batch_stats, loss, hits = micro_batches.accumulate(
+      body, start, chunks, mask
+    )
     return gradient, batch_stats, loss, hits / total
 
   def _update(self, state, gradient):
@@ -299,10 +300,10 @@ class _Method:
     )
 
 
-def _query_use(config: FinetuneConfig) -> str:
+def _query_use(backbone: types.Backbone, config: FinetuneConfig) -> str:
   if not config.is_transductive:
     return "none"
-  if config.bn == "batch":
+  if config.bn == "batch" and backbone.has_batch_stats:
     return "all jointly: entropy and batch statistics"
   return "all jointly: entropy"
 

@@ -44,6 +44,35 @@ def fold(
   return jax.lax.scan(body, carry, chunks)
 
 
+def accumulate(
+  body: Callable[[Any, Any], Any], carry: Any, chunks: Any, mask: jax.Array
+) -> Any:
+  """`body(carry, chunk)` over the micro-batches that hold an image.
+
+  Padding comes last, so the loop ends early, at a time that is known only when
+  the program runs: an episode costs what its own images cost, whatever it was
+  filled up to. It cannot be differentiated; take gradients inside `body`.
+
+  Args:
+    body: a function of the carry and one micro-batch, to the next carry.
+    carry: at the start.
+    chunks: as `split` makes them.
+    mask: [M] bool, of the images before they were split.
+  """
+  count, size = jax.tree.leaves(chunks)[0].shape[:2]
+  if count == 1:
+    return body(carry, jax.tree.map(lambda x: x[0], chunks))
+  used = -(-mask.sum() // size)
+
+  def turn(i, carry):
+    chunk = jax.tree.map(
+      lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), chunks
+    )
+    return body(carry, chunk)
+
+  return jax.lax.fori_loop(0, used, turn, carry)
+
+
 def apply(
   function: Callable[[jax.Array], jax.Array], size: int, images: jax.Array
 ) -> jax.Array:

@@ -1,9 +1,12 @@
 """One episode, start to end: init, a scan of steps, predict."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from fsl_jax import types
+from fsl_jax.adapt import losses
 
 
 def run(
@@ -24,6 +27,42 @@ def run(
     [T, N] logits, and the info of every step, stacked: [num_steps] each.
   """
   state = adapter.init(key, variables, task)
+  state, infos = _steps(adapter, state, task)
+  return _predict(adapter, state, task), infos
+
+
+def diagnosed(
+  key: jax.Array,
+  adapter: types.Adapter,
+  variables: types.Variables,
+  task: types.Task,
+) -> tuple[jax.Array, types.AdaptInfo, types.Diagnosis]:
+  """`run`, and what adaptation did to the answers (unbatched).
+
+  It costs a prediction of the queries at the start and one of the support, as
+  if its images were queries, at the end: less than one step.
+  """
+  start = adapter.init(key, variables, task)
+  state, infos = _steps(adapter, start, task)
+  logits = _predict(adapter, state, task)
+  first = logits
+  if adapter.num_steps:
+    first = _predict(adapter, start, task)
+  support = dataclasses.replace(
+    task, query_images=task.support_images, query_mask=task.support_mask
+  )
+  hits = _predict(adapter, state, support).argmax(-1) == task.support_labels
+  return (
+    logits,
+    infos,
+    types.Diagnosis(
+      first.argmax(-1).astype(jnp.int32),
+      losses.masked_mean(hits.astype(jnp.float32), task.support_mask),
+    ),
+  )
+
+
+def _steps(adapter, state, task):
   if adapter.num_steps == 0:
     empty = jnp.zeros((0,), jnp.float32)
     infos = types.AdaptInfo(empty, empty, empty, jnp.zeros((0,), bool))
@@ -33,6 +72,10 @@ def run(
       state,
       length=adapter.num_steps,
     )
+  return state, infos
+
+
+def _predict(adapter, state, task):
   logits = adapter.predict(state, task)
   expected = (task.query_mask.shape[0], task.num_ways)
   if logits.shape != expected:
@@ -40,4 +83,4 @@ def run(
       f"{adapter.name}.predict gave logits {list(logits.shape)}, expected "
       f"[T, N] = {list(expected)}"
     )
-  return logits, infos
+  return logits

@@ -128,7 +128,7 @@ def identity(num_logits: int | None = None) -> types.Backbone:
     outputs = types.Outputs(flat[:, :num_logits], flat[:, num_logits or 0 :])
     return outputs, variables["batch_stats"]
 
-  return types.Backbone(init, apply, "identity")
+  return types.Backbone(init, apply, "identity", has_batch_stats=False)
 
 
 def init_shapes(backbone: types.Backbone, channels: int = 3) -> types.Variables:

@@ -1,8 +1,29 @@
-"""Few-shot episodes: which images, and their arrays."""
+"""Few-shot episodes: which images, and their arrays.
+
+protocols  what kind of episodes: numbers or rules, switches
+rules      how many images of each class, where that varies
+words      random words that are a pure function of (seed, split, index)
+sampler    episode i as rows of a data set
+groups     support and queries apart in pack or domain
+source     where episodes come from
+files      the episodes of a protocol in one small file
+padding    few shapes for episodes of many sizes
+feeder     episodes as arrays, in batches made ahead
+"""
+
+from typing import Any
 
 from fsl_jax import types
-from fsl_jax.episodes import feeder, sampler
-from fsl_jax.episodes.sampler import Protocol
+from fsl_jax.episodes import (
+  feeder,
+  files,
+  padding,
+  protocols,
+  rules,
+  sampler,
+  source,
+)
+from fsl_jax.episodes.protocols import Protocol
 
 
 def sample(
@@ -10,9 +31,7 @@ def sample(
   *,
   seed: int,
   index: int,
-  ways: int = 5,
-  shots: int = 1,
-  queries: int = 15,
+  **protocol: Any,
 ) -> types.Episode:
   """Episode `index` of a split: a pure function of (seed, split, index).
 
@@ -22,18 +41,29 @@ def sample(
     dataset: split to draw from.
     seed: at least 0.
     index: at least 0.
-    ways: N, classes, drawn uniformly without replacement.
-    shots: K, support images per class.
-    queries: Q, query images per class, disjoint from the support.
+    **protocol: fields of `Protocol`, `ways=5, shots=1, queries=15` by default:
+      classes, drawn uniformly without replacement; support images of each;
+      query images of each, disjoint from the support. Numbers, or rules such
+      as "range:5:20".
 
   Returns:
-    An episode of NumPy arrays, S = N * K, T = N * Q.
+    An episode of NumPy arrays; with numbers S = N * K, T = N * Q.
 
   Raises:
     InputError: if the split has too few classes or a class too few images.
   """
-  protocol = Protocol(ways=ways, shots=shots, queries=queries)
-  return feeder.episode(dataset, protocol, seed=seed, index=index)
+  made = protocols.make(**protocol)
+  return feeder.episode(dataset, made, seed=seed, index=index)
 
 
-__all__ = ["Protocol", "feeder", "sample", "sampler"]
+__all__ = [
+  "Protocol",
+  "feeder",
+  "files",
+  "padding",
+  "protocols",
+  "rules",
+  "sample",
+  "sampler",
+  "source",
+]

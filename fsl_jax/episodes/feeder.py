@@ -9,34 +9,49 @@ import jax
 import numpy as np
 
 from fsl_jax import types
-from fsl_jax.episodes import padding, sampler
+from fsl_jax.episodes import padding, protocols, sampler
+from fsl_jax.episodes import source as source_lib
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """`episodes` with a leading B, or the rows asked for; [B] bool `mask`, False
-  where padded."""
+  """Episodes of a batch, or those asked for of them.
+
+  Attributes:
+    episodes: with a leading B.
+    mask: [B] bool, False where the batch is filled up.
+    embeddings: [B, S, P] and [B, T, P] float32 of the images, by which
+      hardness is judged; None where it is not.
+  """
 
   episodes: types.Episode
   mask: np.ndarray
+  embeddings: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def episode(
   dataset: types.ClassIndexed,
-  protocol: sampler.Protocol,
+  protocol: protocols.Protocol,
   *,
   seed: int,
   index: int,
 ) -> types.Episode:
   """Episode `index` with its images, as NumPy arrays (unbatched)."""
   rows = sampler.draw(dataset, protocol, seed=seed, index=index)
+  return of_rows(dataset, rows, index)
+
+
+def of_rows(
+  dataset: types.ClassIndexed, rows: sampler.Rows, index: int
+) -> types.Episode:
+  """An episode with its images, as NumPy arrays (unbatched)."""
   task = types.Task(
     support_images=dataset.images[rows.support],
     support_labels=rows.support_labels,
     support_mask=np.ones(len(rows.support), bool),
     query_images=dataset.images[rows.query],
     query_mask=np.ones(len(rows.query), bool),
-    num_ways=protocol.ways,
+    num_ways=len(rows.class_ids),
   )
   return types.Episode(
     task=task,
@@ -48,46 +63,68 @@ def episode(
   )
 
 
-def padded_episode(
-  dataset: types.ClassIndexed,
-  protocol: sampler.Protocol,
-  *,
-  seed: int,
-  index: int,
+def padded(
+  source: source_lib.Source, index: int, shape: padding.Shape
 ) -> types.Episode:
-  """`episode` with its support set filled up to its `padding.bucket`."""
-  made = episode(dataset, protocol, seed=seed, index=index)
-  size = len(made.task.support_mask)
-  return padding.pad_support(made, padding.bucket(size))
+  """Episode `index` of a source, filled up to a shape."""
+  made = of_rows(source.dataset, source.rows(index), index)
+  return padding.pad(made, shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """A batch to be made: episodes that are filled up to one shape."""
+
+  indices: Sequence[int]
+  shape: padding.Shape
+
+
+def requests(
+  source: source_lib.Source, num_episodes: int, batch_size: int
+) -> list[Request]:
+  """Batches of episodes 0 to num_episodes - 1, each of one shape.
+
+  Within a shape episodes come in order; batches come by their first episode.
+  """
+  shapes = source.shapes
+  members: dict[padding.Shape, list[int]] = {shape: [] for shape in shapes}
+  for index in range(num_episodes):
+    shape = (
+      shapes[0]
+      if len(shapes) == 1
+      else padding.fitting(shapes, *source.sizes(index))
+    )
+    members[shape].append(index)
+  made = [
+    Request(indices[start : start + batch_size], shape)
+    for shape, indices in members.items()
+    for start in range(0, len(indices), batch_size)
+  ]
+  return sorted(made, key=lambda request: request.indices[0])
 
 
 def batches(
-  dataset: types.ClassIndexed,
-  protocol: sampler.Protocol,
+  source: source_lib.Source,
+  requests: Sequence[Request],
   *,
-  seed: int,
-  indices: Sequence[Sequence[int]],
   batch_size: int,
   rows: np.ndarray | None = None,
+  embeddings: np.ndarray | None = None,
   prefetch: int = 2,
 ) -> Generator[Batch, None, None]:
-  """Batches of padded episodes, drawn by a thread while the device works.
+  """Batches of episodes, drawn by a thread while the device works.
 
   Args:
-    dataset: split to draw from.
-    protocol: of every episode.
-    seed: of the sampler.
-    indices: the episodes of each batch, at most `batch_size` of them.
-    batch_size: B. A shorter batch is padded with copies of its first episode
-      whose mask is False, so that every batch has the same shapes.
+    source: of the episodes.
+    requests: the batches, each of at most `batch_size` episodes.
+    batch_size: B. A shorter batch is filled up with copies of its first
+      episode whose mask is False, so that every batch has the same shapes.
     rows: [b] integers in [0, B), those to draw: of several hosts, each draws
       a part of every batch. None is all of them.
+    embeddings: [n, P] float32 of the images of the data set, for
+      `Batch.embeddings`.
     prefetch: batches held ready.
-
-  Raises:
-    InputError: before the first batch, if the data cannot serve the protocol.
   """
-  sampler.check(dataset, protocol)
   types.check_whole("prefetch", prefetch, at_least=1)
   rows = np.arange(batch_size) if rows is None else rows
   ready: queue.Queue = queue.Queue(maxsize=prefetch)
@@ -102,10 +139,10 @@ def batches(
 
   def work() -> None:
     try:
-      for batch_indices in indices:
+      for request in requests:
         if stop.is_set():
           return
-        put(_stack(dataset, protocol, seed, batch_indices, batch_size, rows))
+        put(_stack(source, request, batch_size, rows, embeddings))
       put(None)
     except BaseException as error:  # Re-raised where the batch is awaited.
       put(error)
@@ -122,19 +159,29 @@ def batches(
     thread.join()
 
 
-def _stack(dataset, protocol, seed, indices, batch_size, rows) -> Batch:
+def _stack(source, request, batch_size, rows, embeddings) -> Batch:
+  indices = request.indices
   missing = batch_size - len(indices)
   if missing < 0:
     raise types.InputError(
       f"{len(indices)} episodes do not fit a batch of {batch_size}"
     )
-  padded = [*indices, *[indices[0]] * missing]
-  wanted = [padded[row] for row in rows]
+  filled = [*indices, *[indices[0]] * missing]
+  wanted = [filled[row] for row in rows]
   made = {
-    index: padded_episode(dataset, protocol, seed=seed, index=index)
+    index: padded(source, index, request.shape)
     for index in dict.fromkeys(wanted)
   }
-  stacked = jax.tree.map(
+  stacked: types.Episode = jax.tree.map(
     lambda *leaves: np.stack(leaves), *[made[index] for index in wanted]
   )
-  return Batch(stacked, rows < len(indices))
+  return Batch(
+    stacked,
+    rows < len(indices),
+    None
+    if embeddings is None
+    else (
+      np.asarray(embeddings[stacked.support_rows]),
+      np.asarray(embeddings[stacked.query_rows]),
+    ),
+  )

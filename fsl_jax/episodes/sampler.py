@@ -1,36 +1,18 @@
 """Which images make up episode i: a pure function of (seed, split, i).
 
 No generator lives between episodes, so an episode does not depend on the
-batch, worker or run in which it is drawn. Only the raw output of NumPy's
-Philox is used, which its policy keeps the same across versions; the methods of
-`numpy.random.Generator` may change.
+batch, worker or run in which it is drawn.
 """
 
 import dataclasses
-import hashlib
+from typing import NamedTuple
 
 import numpy as np
 
 from fsl_jax import types
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-  """What kind of episodes are drawn. Section 4.1: 5 ways, 1 or 5 shots.
-
-  Attributes:
-    ways: N, classes per episode, at least 1.
-    shots: K, support images per class, at least 1.
-    queries: Q, query images per class, at least 1.
-  """
-
-  ways: int = 5
-  shots: int = 1
-  queries: int = 15
-
-  def __post_init__(self) -> None:
-    for name in ("ways", "shots", "queries"):
-      types.check_whole(name, getattr(self, name), at_least=1)
+from fsl_jax.episodes import groups, rules
+from fsl_jax.episodes import words as words_lib
+from fsl_jax.episodes.protocols import Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,24 +30,143 @@ class Rows:
   query_labels: np.ndarray  # [T] int32 in [0, N)
 
 
-def check(dataset: types.ClassIndexed, protocol: Protocol) -> None:
-  """Raises InputError if the data set cannot serve the protocol."""
+class Composition(NamedTuple):
+  """How many images of which classes an episode has."""
+
+  class_ids: np.ndarray  # [N] int64
+  support: np.ndarray  # [N] int64, at least 1
+  query: np.ndarray  # [N] int64; one of them at least is positive
+
+
+def check(
+  dataset: types.ClassIndexed,
+  protocol: Protocol,
+  *,
+  num_episodes: int | None = None,
+) -> None:
+  """Raises InputError if the data set cannot serve the protocol.
+
+  Args:
+    dataset: split to draw from.
+    protocol: of the episodes.
+    num_episodes: that will be asked for; only a protocol whose episodes share
+      no image has an end.
+  """
   where = f"{dataset.name}, split {dataset.split!r}"
-  if protocol.ways > dataset.num_classes:
+  classes = _classes(dataset, protocol)
+  needed = (
+    2
+    if protocol.ways == "all"
+    else protocol.ways.low
+    if isinstance(protocol.ways, rules.Range)
+    else protocol.ways
+  )
+  if needed > dataset.num_classes:
     raise types.InputError(
-      f"{protocol.ways} ways were asked for, but {where} has only "
+      f"{needed} ways were asked for, but {where} has only "
       f"{dataset.num_classes} classes"
     )
+  few = dataset.num_classes - len(classes)
+  if (few and protocol.small_classes == "refuse") or needed > len(classes):
+    raise types.InputError(_too_few_images(dataset, protocol, classes, where))
+  if num_episodes is not None and not protocol.reuse:
+    most = _num_apart(dataset, protocol)
+    if num_episodes > most:
+      raise types.InputError(
+        f"{num_episodes} episodes were asked for, but {where} has images for "
+        f"{most} episodes that share none"
+      )
+
+
+def _too_few_images(dataset, protocol, classes, where) -> str:
+  need = _need(protocol)
   sizes = np.diff(dataset.class_offsets())
-  need = protocol.shots + protocol.queries
-  smallest = int(sizes.argmin())
-  if sizes[smallest] < need:
-    raise types.InputError(
-      f"{protocol.shots} shots and {protocol.queries} queries need {need} "
-      f"images of a class, but class {dataset.class_names[smallest]!r} of "
-      f"{where} has {sizes[smallest]} ({int((sizes < need).sum())} of "
-      f"{dataset.num_classes} classes have too few)"
+  out = np.setdiff1d(np.arange(dataset.num_classes), classes)
+  worst = int(out[sizes[out].argmin()])
+  if protocol.groups == "apart":
+    what = (
+      f"{protocol.name} and {protocol.text}: whichever group the support of "
+      f"a class comes from, enough images of other groups must be left, but "
+      f"class {dataset.class_names[worst]!r} of {where} has too few"
     )
+  else:
+    what = (
+      f"{protocol.name} and {protocol.text} need {need} images of a class, but "
+      f"class {dataset.class_names[worst]!r} of {where} has {sizes[worst]}"
+    )
+  what += f" ({len(out)} of {dataset.num_classes} classes have too few"
+  if protocol.small_classes == "refuse":
+    return what + "; small_classes=skip leaves them out)"
+  return what + f", which leaves {len(classes)})"
+
+
+def _need(protocol: Protocol) -> int:
+  """Images that a class must have, whatever is drawn."""
+  return sum(
+    value if isinstance(value, int) else value.most_of_a_class()
+    for value in (protocol.shots, protocol.queries)
+  )
+
+
+def _classes(dataset: types.ClassIndexed, protocol: Protocol) -> np.ndarray:
+  """[c] int64, the classes with images enough for any episode."""
+  if protocol.groups == "apart":
+    shots, queries = (
+      value if isinstance(value, int) else value.most_of_a_class()
+      for value in (protocol.shots, protocol.queries)
+    )
+    return groups.classes(dataset, shots, queries)
+  return np.flatnonzero(np.diff(dataset.class_offsets()) >= _need(protocol))
+
+
+def _num_apart(dataset: types.ClassIndexed, protocol: Protocol) -> int:
+  """Episodes that share no image."""
+  assert isinstance(protocol.ways, int)
+  classes = _classes(dataset, protocol)
+  smallest = int(np.diff(dataset.class_offsets())[classes].min())
+  return len(classes) // protocol.ways * (smallest // _need(protocol))
+
+
+def composition(
+  dataset: types.ClassIndexed, protocol: Protocol, *, seed: int, index: int
+) -> Composition:
+  """Classes of episode `index` and their numbers of images.
+
+  Raises:
+    InputError: if the split has too few classes or a class too few images.
+  """
+  check(dataset, protocol, num_episodes=index + 1)
+  words = words_lib.Words(seed, dataset.split, index)
+  return _composition(dataset, protocol, words, seed, index)
+
+
+def _composition(dataset, protocol, words, seed, index) -> Composition:
+  # Of the numbers, so that classes and images do not depend on their rule.
+  numbers = words_lib.Words(seed, dataset.split, index, "numbers")
+  eligible = _classes(dataset, protocol)
+  if protocol.ways == "all":
+    ways = len(eligible)
+  elif isinstance(protocol.ways, rules.Range):
+    high = min(protocol.ways.high, len(eligible))
+    (ways,) = numbers.whole(protocol.ways.low, high, 1)
+  else:
+    ways = protocol.ways
+  if protocol.reuse:
+    class_ids = eligible[words.choose(len(eligible), ways)]
+  else:
+    each = len(eligible) // ways
+    order = words_lib.Words(seed, dataset.split, index // each, "classes")
+    shuffled = eligible[order.choose(len(eligible), len(eligible))]
+    class_ids = shuffled[index % each * ways :][:ways]
+  sizes = np.diff(dataset.class_offsets())[class_ids]
+
+  def counts(rule, available):
+    if isinstance(rule, int):
+      return np.full(ways, rule)
+    return rule.counts(numbers, available, sizes)
+
+  query = counts(protocol.queries, sizes)
+  return Composition(class_ids, counts(protocol.shots, sizes - query), query)
 
 
 def draw(
@@ -79,25 +180,35 @@ def draw(
   Raises:
     InputError: if the split has too few classes or a class too few images.
   """
-  check(dataset, protocol)
-  words = _Words(seed, dataset.split, index)
+  check(dataset, protocol, num_episodes=index + 1)
+  words = words_lib.Words(seed, dataset.split, index)
+  made = _composition(dataset, protocol, words, seed, index)
   offsets = dataset.class_offsets()
-  classes = words.choose(dataset.num_classes, protocol.ways)
   support, query = [], []
-  for c in classes:
+  for c, shots, queries in zip(*made, strict=True):
     start, stop = offsets[c : c + 2]
-    rows = start + words.choose(
-      int(stop - start), protocol.shots + protocol.queries
-    )
-    support.append(rows[: protocol.shots])
-    query.append(rows[protocol.shots :])
-  labels = np.arange(protocol.ways)
-  support_labels = np.repeat(labels, protocol.shots)
-  query_labels = np.repeat(labels, protocol.queries)
+    size = int(stop - start)
+    if protocol.groups == "apart":
+      parts = groups.draw(dataset, words, c, shots, queries)
+    elif protocol.reuse:
+      drawn = start + words.choose(size, shots + queries)
+      parts = drawn[:shots], drawn[shots:]
+    else:
+      # Image by image through one shuffle of the class, round after round.
+      order = words_lib.Words(seed, dataset.split, int(c), "images")
+      turn = index // (len(_classes(dataset, protocol)) // len(made.class_ids))
+      first = turn * (shots + queries)
+      drawn = start + order.choose(size, size)[first:]
+      parts = drawn[:shots], drawn[shots : shots + queries]
+    support.append(parts[0])
+    query.append(parts[1])
+  labels = np.arange(len(made.class_ids))
+  support_labels = np.repeat(labels, made.support)
+  query_labels = np.repeat(labels, made.query)
   support_order = words.choose(len(support_labels), len(support_labels))
   query_order = words.choose(len(query_labels), len(query_labels))
   return Rows(
-    class_ids=classes.astype(np.int32),
+    class_ids=made.class_ids.astype(np.int32),
     support=np.concatenate(support)[support_order].astype(np.int32),
     support_labels=support_labels[support_order].astype(np.int32),
     query=np.concatenate(query)[query_order].astype(np.int32),
@@ -105,26 +216,29 @@ def draw(
   )
 
 
-class _Words:
-  """64-bit random words of one episode, and uniform choices made of them."""
+class Bounds(NamedTuple):
+  """Of the episodes of a protocol over a data set: most ways, and least and
+  most images of support and query."""
 
-  def __init__(self, seed: int, split: str, index: int):
-    # 1 and 1.0 would be two streams that look like one; an episode keeps its
-    # index as int32.
-    types.check_whole("seed", seed)
-    types.check_whole("index", index)
-    digest = hashlib.sha256(f"{seed}/{split}/{index}".encode()).digest()
-    self._philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+  ways: int
+  support: tuple[int, int]
+  query: tuple[int, int]
 
-  def choose(self, population: int, count: int) -> np.ndarray:
-    """[count] distinct integers below `population`, in random order.
 
-    The `count` smallest of `population` random words are a uniform subset in
-    uniform order; two equal words in 2^64 do not matter.
-    """
-    keys = self._philox.random_raw(population)
-    if count < population:
-      chosen = np.argpartition(keys, count)[:count]
-    else:
-      chosen = np.arange(population)
-    return chosen[np.argsort(keys[chosen], kind="stable")]
+def bounds(dataset: types.ClassIndexed, protocol: Protocol) -> Bounds:
+  """What shapes episodes may have, without drawing any."""
+  classes = _classes(dataset, protocol)
+  if protocol.ways == "all":
+    low = high = len(classes)
+  elif isinstance(protocol.ways, rules.Range):
+    low, high = protocol.ways.low, min(protocol.ways.high, len(classes))
+  else:
+    low = high = protocol.ways
+  images = int(np.diff(dataset.class_offsets()).sum())
+
+  def of(rule: int | rules.Rule) -> tuple[int, int]:
+    if isinstance(rule, int):
+      return rule * low, rule * high
+    return rule.bounds(low)[0], min(rule.bounds(high)[1], images)
+
+  return Bounds(high, of(protocol.shots), of(protocol.queries))

@@ -1,0 +1,95 @@
+"""Flags that say which episodes: a protocol with its switches, or a file."""
+
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from fsl_jax import episodes, types
+from fsl_jax.episodes import files, protocols, source
+
+_RULES = "a number or a rule, see docs/evaluation.md"
+_PRESETS = {"meta_dataset": protocols.META_DATASET}
+
+_PROTOCOL = flags.DEFINE_enum(
+  "protocol",
+  None,
+  sorted(_PRESETS),
+  "Values of --ways, --shots and --queries by one name.",
+)
+_WAYS = flags.DEFINE_string("ways", "5", f"Classes per episode: {_RULES}; all.")
+_SHOTS = flags.DEFINE_list(
+  "shots", ["1"], f"Support images per class: {_RULES}; a list of them."
+)
+_QUERIES = flags.DEFINE_string(
+  "queries", "15", f"Query images per class: {_RULES}."
+)
+_SMALL_CLASSES = flags.DEFINE_enum(
+  "small_classes",
+  "refuse",
+  ["refuse", "skip"],
+  "What happens to classes with too few images for an episode.",
+)
+_GROUPS = flags.DEFINE_enum(
+  "groups",
+  "any",
+  ["any", "apart"],
+  "Whether support and queries come from different groups, such as packs.",
+)
+_REUSE = flags.DEFINE_bool(
+  "reuse", True, "Whether an image may occur in several episodes."
+)
+_EPISODES = flags.DEFINE_string(
+  "episodes", None, "File of episodes, as experiments/episodes.py writes it."
+)
+
+
+def given() -> list[episodes.Protocol]:
+  """The protocols that the flags describe, one for each of --shots.
+
+  Raises:
+    InputError: for a value that is neither number nor rule, or flags that say
+      the same thing twice.
+  """
+  values: dict[str, Any] = {
+    "ways": _WAYS.value,
+    "queries": _QUERIES.value,
+    "small_classes": _SMALL_CLASSES.value,
+    "groups": _GROUPS.value,
+    "reuse": _REUSE.value,
+  }
+  shots = _SHOTS.value
+  if _PROTOCOL.value is not None:
+    for name in ("ways", "shots", "queries"):
+      if flags.FLAGS[name].present:
+        raise types.InputError(
+          f"--{name} and --protocol={_PROTOCOL.value} say the same thing twice"
+        )
+    preset = _PRESETS[_PROTOCOL.value]
+    values |= preset
+    shots = [preset["shots"]]
+  return [protocols.make(**values | {"shots": text}) for text in shots]
+
+
+def count() -> int:
+  """How many protocols the flags describe."""
+  return 1 if _EPISODES.value is not None else len(given())
+
+
+def sources(dataset: types.ClassIndexed, *, seed: int) -> list[source.Source]:
+  """The episodes that the flags ask for, over a data set.
+
+  Raises:
+    InputError: as `given`, and for a file that is not of this data.
+  """
+  if _EPISODES.value is None:
+    return [source.Drawn(dataset, protocol, seed) for protocol in given()]
+  for name in (
+    *("protocol", "ways", "shots", "queries", "small_classes", "groups"),
+    "reuse",
+  ):
+    if flags.FLAGS[name].present:
+      raise types.InputError(
+        f"--{name} has no effect on episodes from a file, --episodes"
+      )
+  return [files.read(pathlib.Path(_EPISODES.value), dataset)]

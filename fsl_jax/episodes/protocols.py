@@ -1,0 +1,201 @@
+"""What kind of episodes are drawn: classes, support and queries of each.
+
+A number that may vary from episode to episode or from class to class is a
+rule. Rules are written as text, `NAME:VALUE:VALUE`, in flags and in records:
+`range:5:20`, `long_tail:50:1`, `dirichlet:75:2`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fsl_jax import types
+from fsl_jax.episodes import rules
+
+Ways = int | Literal["all"] | rules.Range
+Shots = (
+  int | rules.Range | rules.Uneven | rules.LongTail | rules.MetaDatasetShots
+)
+Queries = (
+  int
+  | rules.Range
+  | rules.Dirichlet
+  | rules.Scattered
+  | rules.SomeClasses
+  | rules.MetaDatasetQueries
+)
+
+_RULES = {
+  "ways": ("range",),
+  "shots": ("range", "uneven", "long_tail", "meta_dataset"),
+  "queries": (
+    "range",
+    "dirichlet",
+    "scattered",
+    "some_classes",
+    "meta_dataset",
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+  """What kind of episodes are drawn. Section 4.1: 5 ways, 1 or 5 shots.
+
+  Attributes:
+    ways: N, classes per episode; "all" of the split, or a `rules.Range`, at
+      most the classes there are.
+    shots: K, support images per class, or a rule.
+    queries: Q, query images per class, or a rule.
+    small_classes: what happens to classes with fewer images than an episode
+      may ask of one: "refuse" the data set, or "skip" them.
+    groups: "apart" draws the support and the queries of a class from different
+      groups of images, see `types.ClassIndexed.groups`; "any" does not look.
+    reuse: whether an image may occur in several episodes. Without it episodes
+      are independent draws of the images, and there is an end to them.
+  """
+
+  ways: Ways = 5
+  shots: Shots = 1
+  queries: Queries = 15
+  small_classes: Literal["refuse", "skip"] = "refuse"
+  groups: Literal["any", "apart"] = "any"
+  reuse: bool = True
+
+  def __post_init__(self) -> None:
+    for name, known in _RULES.items():
+      value = getattr(self, name)
+      if isinstance(value, rules.Rule):
+        allowed = {rules.by_name(name, rule) for rule in known}
+        if type(value) not in allowed:
+          raise types.InputError(
+            f"{name} cannot follow the rule {value.text()!r}"
+          )
+      elif not (name == "ways" and value == "all"):
+        types.check_whole(name, value, at_least=1)
+    for name, choices in (
+      ("small_classes", ("refuse", "skip")),
+      ("groups", ("any", "apart")),
+    ):
+      if getattr(self, name) not in choices:
+        raise types.unknown_name(name, str(getattr(self, name)), choices)
+    if not self.reuse and not (self.is_fixed and self.groups == "any"):
+      raise types.InputError(
+        "episodes that share no image need fixed numbers of ways, shots and "
+        "queries, and images of any group"
+      )
+
+  @property
+  def is_fixed(self) -> bool:
+    """Whether all episodes are alike in size."""
+    return all(
+      isinstance(getattr(self, name), int)
+      for name in ("ways", "shots", "queries")
+    )
+
+  def values(self) -> dict[str, Any]:
+    """JSON values that `from_values` takes; switches only where not usual."""
+    result: dict[str, Any] = {}
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.name in _RULES:
+        result[field.name] = (
+          value.text() if isinstance(value, rules.Rule) else value
+        )
+      elif value != field.default:
+        result[field.name] = value
+    return result
+
+  @property
+  def name(self) -> str:
+    """For headings: "5-way 1-shot"."""
+    ways = (
+      f"{self.ways}-way"
+      if isinstance(self.ways, int)
+      else "all classes"
+      if self.ways == "all"
+      else f"{self.ways.low} to {self.ways.high} ways"
+    )
+    shots = (
+      f"{self.shots}-shot"
+      if isinstance(self.shots, int)
+      else self.shots.describe("shot")
+    )
+    return (
+      f"{ways} {shots}" if isinstance(self.shots, int) else (f"{ways}, {shots}")
+    )
+
+  @property
+  def text(self) -> str:
+    """The rest of it: "15 queries a class"."""
+    if isinstance(self.queries, int):
+      plural = "query" if self.queries == 1 else "queries"
+      parts = [f"{self.queries} {plural} a class"]
+    else:
+      parts = [self.queries.describe("query")]
+    if self.small_classes == "skip":
+      parts.append("small classes skipped")
+    if self.groups == "apart":
+      parts.append("support and queries from different groups")
+    if not self.reuse:
+      parts.append("no image in two episodes")
+    return ", ".join(parts)
+
+
+def make(**values: Any) -> Protocol:
+  """A protocol of values as flags and records have them, texts of rules too.
+
+  Raises:
+    InputError: for a text that is no rule, or a value out of range.
+  """
+  return Protocol(
+    **{
+      name: parse(name, value)
+      if name in _RULES and isinstance(value, str)
+      else value
+      for name, value in values.items()
+    }
+  )
+
+
+def from_values(values: Mapping[str, Any]) -> Protocol:
+  """The protocol whose `values()` these are."""
+  return make(**values)
+
+
+def parse(name: str, text: str) -> Any:
+  """The value of `ways`, `shots` or `queries` that a text stands for.
+
+  Args:
+    name: "ways", "shots" or "queries".
+    text: a whole number, a rule such as "range:5:20", or for ways "all".
+
+  Raises:
+    InputError: naming the rules there are.
+  """
+  if name == "ways" and text == "all":
+    return text
+  try:
+    return int(text)
+  except ValueError:
+    pass
+  head, *arguments = text.split(":")
+  if head not in _RULES[name]:
+    known = "; ".join(
+      rules.by_name(name, rule).usage(rule) for rule in _RULES[name]
+    )
+    also = ", all" if name == "ways" else ""
+    raise types.InputError(
+      f"{name} must be a whole number{also} or a rule, got {text!r}; "
+      f"rules: {known}"
+    )
+  return rules.by_name(name, head).parse(arguments, text)
+
+
+META_DATASET = {
+  "ways": "range:5:50",
+  "shots": "meta_dataset",
+  "queries": "meta_dataset",
+}
+"""Values of the variable sampler of Meta-Dataset (Triantafillou et al., ICLR
+2020, section 3.2), without its class hierarchies."""

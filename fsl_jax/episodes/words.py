@@ -1,0 +1,52 @@
+"""Random words of one episode, and uniform choices made of them.
+
+Only the raw output of NumPy's Philox is used, which its policy keeps the same
+across versions; the methods of `numpy.random.Generator` may change.
+"""
+
+import hashlib
+
+import numpy as np
+
+from fsl_jax import types
+
+
+class Words:
+  """64-bit random words, a pure function of the arguments.
+
+  Args:
+    seed: at least 0.
+    split: name of the split.
+    index: of the episode, or of what `purpose` counts.
+    purpose: another one is another stream.
+  """
+
+  def __init__(self, seed: int, split: str, index: int, purpose: str = ""):
+    # 1 and 1.0 would be two streams that look like one; an episode keeps its
+    # index as int32.
+    types.check_whole("seed", seed)
+    types.check_whole("index", index)
+    text = f"{seed}/{split}/{index}" + (f"/{purpose}" if purpose else "")
+    digest = hashlib.sha256(text.encode()).digest()
+    self._philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+
+  def choose(self, population: int, count: int) -> np.ndarray:
+    """[count] distinct integers below `population`, in random order.
+
+    The `count` smallest of `population` random words are a uniform subset in
+    uniform order; two equal words in 2^64 do not matter.
+    """
+    keys = self._philox.random_raw(population)
+    if count < population:
+      chosen = np.argpartition(keys, count)[:count]
+    else:
+      chosen = np.arange(population)
+    return chosen[np.argsort(keys[chosen], kind="stable")]
+
+  def uniform(self, count: int) -> np.ndarray:
+    """[count] float64 in (0, 1), never an end of it."""
+    return ((self._philox.random_raw(count) >> 11) + 0.5) * 2.0**-53
+
+  def whole(self, low: int, high: int, count: int) -> np.ndarray:
+    """[count] int64, uniform in [low, high]."""
+    return low + np.floor(self.uniform(count) * (high - low + 1)).astype(int)
