@@ -4,7 +4,7 @@ Source: section 4.4, equation 9, and the paper's code: the extractor's logits
 are normalised without a ReLU, and the softmax of cosines has temperature 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from fsl_jax import augment, types
 from fsl_jax.adapt import heads, losses, micro_batches
 
 MICRO_BATCH = 75  # images; bounds memory, changes no result
+_MIN_SPREAD = 1e-12  # nats^2; hardness that varies less defines no line
 
 ExtractFn = Callable[[types.Variables, types.Array], jax.Array]
 
@@ -122,7 +123,7 @@ def fit_line(hardness: np.ndarray, accuracy: np.ndarray) -> Line | None:
   x = np.asarray(hardness, np.float64)[good]
   y = np.asarray(accuracy, np.float64)[good]
   spread = np.square(x - x.mean()).sum() if len(x) else 0.0
-  if len(x) < 2 or spread <= 1e-12:
+  if len(x) < 2 or spread <= _MIN_SPREAD:
     return None
   slope = float(((x - x.mean()) * (y - y.mean())).sum() / spread)
   intercept = float(y.mean() - slope * x.mean())
@@ -130,3 +131,76 @@ def fit_line(hardness: np.ndarray, accuracy: np.ndarray) -> Line | None:
   if slope < 0 < intercept:
     area = 100 * intercept**2 / (-2 * slope)
   return Line(slope, intercept, area, len(x))
+
+
+class LineInterval(NamedTuple):
+  """95 % intervals (low, high) of a line; units as in `Line`."""
+
+  slope: tuple[float, float]
+  intercept: tuple[float, float]
+  area: tuple[float, float]
+
+
+def line_interval(
+  hardness: Sequence[np.ndarray],
+  accuracy: Sequence[np.ndarray],
+  *,
+  num_resamples: int = 1000,
+  seed: int = 0,
+) -> LineInterval | None:
+  """Percentile bootstrap of `fit_line` through the episodes of all protocols.
+
+  The episodes of each protocol are resampled among themselves, so the numbers
+  of episodes stay as they are; the classes are taken as given. None where
+  `fit_line` gives None. Slope and intercept are NaN where a resample has no
+  line, which happens to a handful of episodes only; area is NaN also where the
+  line of a resample encloses none.
+
+  Args:
+    hardness: one [n_p] per protocol p, nats.
+    accuracy: one [n_p] per protocol, fractions in [0, 1]; episodes where
+      either is not finite are left out.
+    num_resamples: how many lines the percentiles are of.
+    seed: of the resamples; the same one gives the same intervals.
+
+  Raises:
+    InputError: if hardness and accuracy are not of the same episodes.
+  """
+  types.check_whole("num_resamples", num_resamples, at_least=1)
+  sizes = [np.shape(x) for x in hardness], [np.shape(y) for y in accuracy]
+  if sizes[0] != sizes[1] or not sizes[0]:
+    raise types.InputError(
+      "hardness and accuracy must be of the same episodes of at least one "
+      f"protocol, got the shapes {sizes[0]} and {sizes[1]}"
+    )
+  whole = np.concatenate(hardness), np.concatenate(accuracy)
+  line = fit_line(*whole)
+  if line is None:
+    return None
+  good = np.isfinite(whole[0]) & np.isfinite(whole[1])
+  x_mean, y_mean = (np.asarray(v, np.float64)[good].mean() for v in whole)
+  rng = np.random.default_rng(seed)
+  sums = np.zeros((num_resamples, 4))
+  for x, y in zip(hardness, accuracy, strict=True):
+    good = np.isfinite(x) & np.isfinite(y)
+    n = int(good.sum())
+    if n == 0:
+      continue
+    # Around the means, so that the differences of sums below lose no digits.
+    x = np.asarray(x, np.float64)[good] - x_mean
+    y = np.asarray(y, np.float64)[good] - y_mean
+    counts = rng.multinomial(n, np.full(n, 1 / n), num_resamples)
+    sums += counts @ np.stack([x, y, x * x, x * y], axis=1)
+  dx, dy, xx, xy = sums.T / line.num_episodes
+  spread = xx - dx**2
+  has_line = line.num_episodes * spread > _MIN_SPREAD
+  slope = (xy - dx * dy) / np.where(has_line, spread, np.nan)
+  intercept = y_mean + dy - slope * (x_mean + dx)
+  encloses = (slope < 0) & (intercept > 0)
+  area = 100 * intercept**2 / (-2 * np.where(encloses, slope, np.nan))
+  return LineInterval(*(_percentiles(v) for v in (slope, intercept, area)))
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+  low, high = np.percentile(values, [2.5, 97.5])
+  return float(low), float(high)

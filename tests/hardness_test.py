@@ -161,3 +161,96 @@ class TestFitLine:
     line = hardness.fit_line(np.array([1.0, 2.0]), np.array(y))
     assert line is not None
     assert math.isnan(line.area)
+
+
+class TestLineInterval:
+  def test_exact_line_has_no_width(self):
+    # accuracy = 0.8 - 0.2 hardness, as in `TestFitLine`.
+    x = [np.linspace(1, 2, 20), np.linspace(2, 3, 30)]
+    found = hardness.line_interval(x, [0.8 - 0.2 * v for v in x])
+    assert found.slope == pytest.approx((-0.2, -0.2))
+    assert found.intercept == pytest.approx((0.8, 0.8))
+    assert found.area == pytest.approx((160, 160))
+
+  def test_by_hand(self):
+    """One protocol always gives (1, 0.5); of the other's two episodes, (2, 0.3)
+    and (2, 0.1), a resample holds 0, 1 or 2: slopes -0.2, -0.3 and -0.4."""
+    x = [np.array([1.0]), np.array([2.0, 2.0])]
+    y = [np.array([0.5]), np.array([0.3, 0.1])]
+    found = hardness.line_interval(x, y)
+    assert found.slope == pytest.approx((-0.4, -0.2))
+    assert found.intercept == pytest.approx((0.7, 0.9))
+    assert found.area == pytest.approx((100 * 0.81 / 0.8, 100 * 0.49 / 0.4))
+
+  def test_is_fit_line_of_resamples(self):
+    """The same draws, one line after the other."""
+    rng = np.random.default_rng(0)
+    x = [rng.normal(1, 0.3, 40), rng.normal(2, 0.3, 25)]
+    y = [0.9 - 0.2 * v + rng.normal(0, 0.1, len(v)) for v in x]
+    found = hardness.line_interval(x, y, num_resamples=50, seed=3)
+    draws = np.random.default_rng(3)
+    counts = [draws.multinomial(len(v), [1 / len(v)] * len(v), 50) for v in x]
+    counts = np.concatenate(counts, axis=1)
+    x, y = np.concatenate(x), np.concatenate(y)
+    lines = [
+      hardness.fit_line(np.repeat(x, c), np.repeat(y, c)) for c in counts
+    ]
+    for name in ("slope", "intercept", "area"):
+      expected = np.percentile([getattr(v, name) for v in lines], [2.5, 97.5])
+      assert getattr(found, name) == pytest.approx(tuple(expected)), name
+
+  def test_covers_the_true_line(self):
+    # Protocols of unequal noise, whose hardness is two nats apart.
+    rng = np.random.default_rng(0)
+    times = 300
+    covered = np.zeros(3)
+    for _ in range(times):
+      x = [rng.normal(1.3, 0.2, 80), rng.normal(3.3, 0.1, 120)]
+      y = [
+        0.9 - 0.2 * v + rng.normal(0, noise, len(v))
+        for v, noise in zip(x, (0.1, 0.02), strict=True)
+      ]
+      found = hardness.line_interval(x, y, num_resamples=200)
+      truth = np.array([-0.2, 0.9, 100 * 0.81 / 0.4])
+      low, high = np.transpose(found)
+      covered += (low < truth) & (truth < high)
+    # Three standard errors; percentiles of 200 lines are a little narrow.
+    np.testing.assert_allclose(covered / times, 0.945, atol=0.04)
+
+  def test_episodes_that_are_not_finite_are_left_out(self):
+    rng = np.random.default_rng(0)
+    x = rng.normal(1, 0.3, 30)
+    y = 0.9 - 0.2 * x + rng.normal(0, 0.1, 30)
+    found = hardness.line_interval(
+      [np.append(x, [np.nan, 1.0]), np.full(4, np.nan)],
+      [np.append(y, [0.5, np.nan]), np.zeros(4)],
+    )
+    np.testing.assert_allclose(found, hardness.line_interval([x], [y]))
+
+  def test_seed(self):
+    x, y = np.random.default_rng(0).random((2, 1, 20))
+    ours = hardness.line_interval(x, y, seed=1)
+    assert hardness.line_interval(x, y, seed=1).slope == ours.slope
+    assert hardness.line_interval(x, y, seed=2).slope != ours.slope
+
+  def test_no_area_where_a_resample_has_none(self):
+    # No slope to speak of: some resamples fall, some rise.
+    x = np.arange(20.0)
+    y = 0.5 + 0.1 * np.cos(np.pi * x)
+    found = hardness.line_interval([x], [y])
+    assert found.slope[0] < 0 < found.slope[1]
+    assert np.isnan(found.area).all()
+
+  def test_nothing_where_a_resample_has_no_line(self):
+    found = hardness.line_interval([np.array([1.0, 2.0])], [np.array([1.0, 0])])
+    assert np.isnan(found).all()
+
+  def test_no_line(self):
+    assert hardness.line_interval([np.ones(3)], [np.zeros(3)]) is None
+    assert hardness.line_interval([np.zeros(0)], [np.zeros(0)]) is None
+
+  def test_other_episodes_are_refused(self):
+    with pytest.raises(types.InputError, match="same episodes"):
+      hardness.line_interval([np.zeros(3)], [np.zeros(2)])
+    with pytest.raises(types.InputError, match="at least one protocol"):
+      hardness.line_interval([], [])

@@ -1,0 +1,165 @@
+"""What adaptation did to predictions: collapse, changes, classes."""
+
+import numpy as np
+import pytest
+
+from fsl_jax import diagnosis, types
+
+
+def result(labels, predictions, initial=None, class_ids=None, accuracy=None):
+  labels, predictions = np.asarray(labels), np.asarray(predictions)
+  n = len(labels)
+  if accuracy is None:
+    is_query = labels >= 0
+    hits = (predictions == labels) & is_query
+    accuracy = hits.sum(1) / is_query.sum(1)
+  return types.EvalResult(
+    method="m",
+    query_use="none",
+    protocol={},
+    protocol_name="4-way 1-shot",
+    protocol_text="2 queries a class",
+    index=np.arange(n),
+    class_ids=np.tile(np.arange(4), (n, 1))
+    if class_ids is None
+    else np.asarray(class_ids),
+    labels=labels,
+    accuracy=np.asarray(accuracy, np.float64),
+    hardness=np.full(n, np.nan),
+    predictions=predictions,
+    initial_predictions=predictions if initial is None else np.asarray(initial),
+    support_accuracy=np.linspace(0.5, 1, n),
+    curves={},
+  )
+
+
+BALANCED = [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+class TestWays:
+  def test_by_hand(self):
+    # All the same; half and half; three quarters in one class.
+    predictions = [[2] * 8, [0, 0, 0, 0, 3, 3, 3, 3], [1] * 6 + [0] * 2]
+    found = diagnosis.of_result(result([BALANCED] * 3, predictions))
+    uneven = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    np.testing.assert_allclose(found.effective_ways, [1, 2, np.exp(uneven)])
+    np.testing.assert_allclose(found.true_effective_ways, [4, 4, 4])
+    np.testing.assert_allclose(
+      found.divergence, [np.log(4), np.log(2), np.log(4) - uneven]
+    )
+
+  def test_all_right_is_uniform(self):
+    found = diagnosis.of_result(result([BALANCED], [BALANCED]))
+    assert found.effective_ways[0] == pytest.approx(4)
+    assert found.divergence[0] == pytest.approx(0, abs=1e-12)
+
+  def test_permuted_classes_change_nothing(self):
+    rng = np.random.default_rng(0)
+    predictions = rng.integers(0, 4, (5, 8))
+    names = np.array([2, 0, 3, 1])
+    ours = diagnosis.of_result(result([BALANCED] * 5, predictions))
+    theirs = diagnosis.of_result(result([BALANCED] * 5, names[predictions]))
+    np.testing.assert_allclose(ours.effective_ways, theirs.effective_ways)
+    np.testing.assert_allclose(ours.divergence, theirs.divergence)
+
+  def test_smaller_episodes_count_their_own_queries_and_classes(self):
+    # The second has three classes and six queries.
+    labels = [BALANCED, [0, 0, 1, 1, 2, 2, -1, -1]]
+    found = diagnosis.of_result(
+      result(labels, labels, class_ids=[[5, 6, 7, 8], [1, 2, 3, -1]])
+    )
+    np.testing.assert_allclose(found.effective_ways, [4, 3])
+    np.testing.assert_allclose(found.divergence, [0, 0], atol=1e-12)
+
+
+class TestCollapse:
+  def test_below_half_of_the_true_ways(self):
+    # One class; two of four, which is half; nearly one.
+    predictions = [[0] * 8, [0, 0, 0, 0, 1, 1, 1, 1], [0] * 7 + [1]]
+    found = diagnosis.of_result(result([BALANCED] * 3, predictions))
+    np.testing.assert_array_equal(found.is_collapsed, [True, False, True])
+    assert found.num_collapsed == 2
+
+  def test_queries_of_one_class_are_no_collapse(self):
+    found = diagnosis.of_result(result([[2] * 8], [[2] * 8]))
+    assert found.true_effective_ways[0] == pytest.approx(1)
+    assert found.num_collapsed == 0
+
+
+class TestChanges:
+  def test_by_hand(self):
+    # Right stays, wrong to right twice, right to wrong, wrong to wrong, thrice
+    # wrong stays.
+    initial = [0, 1, 0, 1, 3, 1, 1, 1]
+    after = [0, 0, 1, 2, 0, 1, 1, 1]
+    found = diagnosis.of_result(result([BALANCED], [after], [initial]))
+    assert found.changed[0] == pytest.approx(4 / 8)
+    assert found.better[0] == pytest.approx(2 / 8)
+    assert found.worse[0] == pytest.approx(1 / 8)
+
+  def test_better_minus_worse_is_the_gain(self):
+    rng = np.random.default_rng(0)
+    labels, initial, after = rng.integers(0, 4, (3, 20, 9))
+    labels[:7, 6:] = initial[:7, 6:] = after[:7, 6:] = -1
+    ours = result(labels, after, initial)
+    before = result(labels, initial)
+    found = diagnosis.of_result(ours)
+    np.testing.assert_allclose(
+      found.better - found.worse, ours.accuracy - before.accuracy, atol=1e-12
+    )
+    assert (found.changed >= found.better + found.worse - 1e-12).all()
+
+
+class TestNotFinite:
+  ours = result(
+    [BALANCED, BALANCED], [[0] * 8, [0] * 8], accuracy=[np.nan, 0.25]
+  )
+
+  def test_says_nothing_of_its_predictions(self):
+    found = diagnosis.of_result(self.ours)
+    for name in ("effective_ways", "divergence", "changed", "better", "worse"):
+      np.testing.assert_array_equal(
+        np.isnan(getattr(found, name)), [True, False], err_msg=name
+      )
+    np.testing.assert_array_equal(found.is_collapsed, [False, True])
+    np.testing.assert_allclose(found.true_effective_ways, [4, 4])
+    np.testing.assert_array_equal(
+      found.support_accuracy, self.ours.support_accuracy
+    )
+
+  def test_takes_no_part_in_the_classes(self):
+    assert diagnosis.class_accuracy(self.ours, 4)[1].sum() == 8
+    assert diagnosis.confusion(self.ours, 4).sum() == 8
+
+
+class TestClasses:
+  # Classes 7, 3 and 3, 5 of the data set.
+  ours = result(
+    [[0, 0, 1, 1], [0, 1, 1, -1]],
+    [[0, 1, 1, 1], [1, 1, 0, -1]],
+    class_ids=[[7, 3], [3, 5]],
+  )
+
+  def test_accuracy_by_hand(self):
+    accuracy, count = diagnosis.class_accuracy(self.ours, 9)
+    np.testing.assert_array_equal(count, [0, 0, 0, 3, 0, 2, 0, 2, 0])
+    nan = np.nan
+    np.testing.assert_allclose(
+      accuracy, [nan, nan, nan, 2 / 3, nan, 1 / 2, nan, 1 / 2, nan]
+    )
+
+  def test_confusion_by_hand(self):
+    expected = np.zeros((9, 9), np.int64)
+    expected[7, 7] = expected[7, 3] = 1
+    expected[3, 3], expected[3, 5] = 2, 1
+    expected[5, 5] = expected[5, 3] = 1
+    found = diagnosis.confusion(self.ours, 9)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == np.int64
+
+  @pytest.mark.parametrize(
+    "of", [diagnosis.class_accuracy, diagnosis.confusion]
+  )
+  def test_too_few_classes(self, of):
+    with pytest.raises(types.InputError, match="go up to 7, got 7"):
+      of(self.ours, 7)
