@@ -4,7 +4,7 @@ Source: section 4.4, equation 9, and the paper's code: the extractor's logits
 are normalised without a ReLU, and the softmax of cosines has temperature 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -117,3 +117,31 @@ def fit_line(hardness: np.ndarray, accuracy: np.ndarray) -> Line | None:
   if slope < 0 < intercept:
     area = 100 * intercept**2 / (-2 * slope)
   return Line(slope, intercept, area, len(x))
+
+
+class LineInterval(NamedTuple):
+  """95 % bootstrap intervals, (low, high), of a line's numbers."""
+
+  slope: tuple[float, float]
+  intercept: tuple[float, float]
+  area: tuple[float, float]
+
+
+def line_interval(
+  hardness: Sequence[np.ndarray], accuracy: Sequence[np.ndarray]
+) -> LineInterval | None:
+  """Of the line through all of them; protocols are resampled apart."""
+  if fit_line(np.concatenate(hardness), np.concatenate(accuracy)) is None:
+    return None
+  rng = np.random.default_rng(0)
+  lines = []
+  for _ in range(200):
+    rows = [rng.integers(0, len(x), len(x)) for x in hardness]
+    line = fit_line(
+      np.concatenate([x[r] for x, r in zip(hardness, rows, strict=True)]),
+      np.concatenate([y[r] for y, r in zip(accuracy, rows, strict=True)]),
+    )
+    if line is not None:
+      lines.append(line[:3])
+  low, high = np.quantile(np.array(lines), [0.025, 0.975], axis=0)
+  return LineInterval(*zip(low.tolist(), high.tolist(), strict=True))
