@@ -45,7 +45,8 @@ def summary(values: np.ndarray) -> Summary:
   """Of [n] values."""
   good = values[np.isfinite(values)]
   if not len(good):
-    return Summary(*[math.nan] * 5, 0, len(values))
+    nan = math.nan
+    return Summary(nan, nan, nan, nan, nan, 0, len(values))
   worst = np.sort(good)[: math.ceil(0.05 * len(good))]
   return Summary(
     float(good.mean()),
@@ -88,4 +89,5 @@ def class_bootstrap(values: np.ndarray, class_ids: np.ndarray) -> Interval:
   )
   weights = draws @ member.T
   means = (weights @ values[good]) / weights.sum(1)
-  return Interval(*map(float, np.quantile(means, [0.025, 0.975])), len(ids))
+  low, high = np.quantile(means, [0.025, 0.975]).tolist()
+  return Interval(low, high, len(ids))
