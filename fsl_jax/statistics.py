@@ -70,7 +70,7 @@ def paired(a: np.ndarray, b: np.ndarray) -> Paired:
     return Paired(mean, math.nan, math.nan, math.nan, *counts)
   p_t = p_wilcoxon = 1.0
   if d.any():
-    p_t = float(stats.ttest_1samp(d, 0).pvalue) if d.std() else 0.0
+    p_t = float(stats.ttest_1samp(d, 0).pvalue) if d.std() > 1e-12 else 0.0
     p_wilcoxon = float(stats.wilcoxon(d).pvalue)
   return Paired(float(d.mean()), types.half_width(d), p_t, p_wilcoxon, *counts)
 
