@@ -13,9 +13,7 @@ def accuracy(sections: Sequence[rows.Section]) -> str:
     f"Across: accuracy in percent, {figures.episode_count(sections)}. Dot: "
     "mean. Bar: the 95 % interval of that mean, ± 1.96 std / √n."
   )
-  if any(
-    row.difference for section in sections for row in rows.of_section(section)
-  ):
+  if any(rows.BASELINE in section and len(section) > 1 for section in sections):
     caption += (
       " The methods met the same episodes, so intervals that overlap do not "
       "make two methods equal: the paired differences in the table decide."

@@ -37,7 +37,6 @@ class Row(NamedTuple):
   ci95: float  # half-width; NaN as `std`
   median: float
   worst: float  # mean of the worst 5 % of the episodes
-  classes: statistics.Interval  # of the mean, over the choice of classes too
   num_finite: int  # n of the mean and of the interval
   num_non_finite: int
   # Minus the baseline; None for the baseline and where it is absent.
@@ -93,7 +92,6 @@ def of_section(section: Section) -> list[Row]:
         ci95=summary.ci95,
         median=summary.median,
         worst=summary.worst,
-        classes=statistics.class_bootstrap(result.accuracy, result.class_ids),
         num_finite=summary.num,
         num_non_finite=summary.num_left_out,
         difference=None
@@ -103,6 +101,17 @@ def of_section(section: Section) -> list[Row]:
       )
     )
   return result_rows
+
+
+def class_intervals(section: Section) -> dict[str, statistics.Interval]:
+  """By method: of the mean, over the choice of classes too.
+
+  Apart from `of_section`, for the sake of the time they take.
+  """
+  return {
+    name: statistics.class_bootstrap(result.accuracy, result.class_ids)
+    for name, result in section.items()
+  }
 
 
 def pooled_line(

@@ -116,6 +116,12 @@ def _results(
   if rows.BASELINE not in section:
     columns = {k: c for k, c in columns.items() if k not in ("difference", "p")}
   cells = [_cells(row) for row in rows.of_section(section)]
+  if "classes" in columns:
+    for cell, found in zip(
+      cells, rows.class_intervals(section).values(), strict=True
+    ):
+      words = text.low_to_high(found.low, found.high)
+      cell["classes"] = table.Cell(words, found.low)
   return table.Table(
     [_METHOD, *columns.values()],
     [[c["method"], *(c[name] for name in columns)] for c in cells],
@@ -123,8 +129,8 @@ def _results(
 
 
 def _cells(row: rows.Row) -> dict[str, table.Cell]:
-  """By the names of the columns."""
-  paired, classes = row.difference, row.classes
+  """By the names of the columns, but for the interval over classes."""
+  paired = row.difference
   # The baseline's difference from itself is 0, and sorts so.
   own = 0.0 if row.name == rows.BASELINE else math.nan
   return {
@@ -138,9 +144,6 @@ def _cells(row: rows.Row) -> dict[str, table.Cell]:
     "NaN": table.Cell(str(row.num_non_finite), row.num_non_finite),
     "median": table.Cell(text.percent(row.median), row.median),
     "worst": table.Cell(text.percent(row.worst), row.worst),
-    "classes": table.Cell(
-      text.low_to_high(classes.low, classes.high), classes.low
-    ),
     "p": table.Cell(
       text.p_value(paired.p_t) if paired else "",
       paired.p_t if paired else math.nan,

@@ -64,6 +64,7 @@ def _section(
   section: rows.Section, class_names: Sequence[str] | None
 ) -> dict[str, Any]:
   first = rows.first(section)
+  intervals = rows.class_intervals(section)
   return {
     "protocol": first.protocol,
     "protocol_name": first.protocol_name,
@@ -72,6 +73,7 @@ def _section(
     "methods": {
       row.name: _row(row)
       | {
+        "class_interval": intervals[row.name]._asdict(),
         "hardness_line": _line(
           row.line, rows.pooled_interval([section], row.name)
         ),
@@ -94,7 +96,6 @@ def _row(row: rows.Row) -> dict[str, Any]:
     "ci95": row.ci95,
     "median": row.median,
     "worst": row.worst,
-    "class_interval": row.classes._asdict(),
     "num_episodes": row.num_finite + row.num_non_finite,
     "num_finite": row.num_finite,
     "num_non_finite": row.num_non_finite,
