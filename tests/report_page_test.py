@@ -390,6 +390,7 @@ def test_comparison_files(tmp_path):
   assert page.count("<script") == 1
   assert html_lib.escape(EVIL) in page
   assert "abc" in page
+  assert "; 2 episodes. Dot" in page
   targets = re.findall(r'(?:src|href|action)\s*=\s*["\']?([^"\'\s>]*)', page)
   assert all(target.startswith("#") for target in targets)
   before = [path.read_bytes() for path in paths]

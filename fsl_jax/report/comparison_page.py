@@ -11,6 +11,7 @@ from fsl_jax.report import (
   comparison,
   differences,
   document,
+  figures,
   text,
   values,
 )
@@ -50,13 +51,14 @@ def write(
     name: dict(of_run or {})
     for name, of_run in zip(names, (provenance_a, provenance_b), strict=True)
   }
+  count = figures.episode_count([pair[0] for pair in pairs])
   figure = document.Figure(
     "differences",
     f"{names[0]} minus {names[1]}",
     differences.accuracy_differences(pairs, names),
     "Across: difference in accuracy, in points; right of 0 "
-    f"{names[0]} is better. Dot: mean over the episodes of both runs. Bar: its "
-    "95 % interval, ± 1.96 std / √n of the differences.",
+    f"{names[0]} is better; {count}. Dot: mean of the paired differences. Bar: "
+    "its 95 % interval, ± 1.96 std / √n of the differences.",
   )
   result = {
     "title": title,
