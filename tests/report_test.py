@@ -195,7 +195,7 @@ def test_page_has_every_number_and_fetches_nothing():
   assert all(t.startswith(("#", "data:image/png;base64,")) for t in targets)
   assert "@import" not in page
   assert re.findall(r"url\((?!#)", page) == []
-  assert "<script" not in page
+  assert page.count("<script") == 1
   ids = re.findall(r'\sid="([^"]*)"', page)
   assert len(ids) == len(set(ids))
   assert set(re.findall(r'(?:href="|url\()#([^")]*)', page)) <= set(ids)
@@ -208,7 +208,7 @@ def test_names_are_escaped_everywhere():
   )
   figures = report.all_figures(sections, sheet)
   page = report.html(EVIL, sections, figures, {EVIL: {EVIL: EVIL}}, [EVIL])
-  assert "<script" not in page
+  assert page.count("<script") == 1
   assert page.count(html_lib.escape(EVIL)) > 8
   for figure in figures:
     ElementTree.fromstring(figure.svg)

@@ -4,41 +4,60 @@
 `evaluate.run_many` returns: several methods on the same episodes of one
 protocol. Matplotlib is loaded when a figure is drawn.
 
-  rows       a section                     -> its numbers, paired differences
-  tables     sections                      -> terminal, Markdown, JSON values
-  figures    sections                      -> accuracy by method, by hardness
-  curves     a section                     -> what happened step by step
-  sheet      a section                     -> an episode chosen by a rule
-  pictures   a sheet                       -> the episode, query by query
-  page       sections, figures, provenance -> one HTML page
-  assemble   all of it                     -> the files of a run
+  rows             a section                     -> its numbers
+  tables           sections                      -> terminal, Markdown
+  behaviour        a section                     -> what adaptation changed
+  classes          a section                     -> accuracy by class
+  values           sections                      -> JSON values
+  figures          sections                      -> accuracy by method, hardness
+  curves           a section                     -> what happened step by step
+  sheet, pictures  a section                     -> one episode by a rule, drawn
+  gallery, thumbnails                            -> hardest, easiest episodes
+  page             sections, figures, provenance -> one HTML page
+  assemble         all of it                     -> the files of a run
+  comparison       sections of two runs          -> differences, verdicts
+  comparison_page  the same                      -> the files of a comparison
 """
 
-from fsl_jax.report import figures, page, rows, sheet, svg, tables
+from fsl_jax.report import figures, page, rows, sheet, sorting, svg, tables
 from fsl_jax.report.assemble import all_figures, write
+from fsl_jax.report.comparison import json_values as comparison_json
+from fsl_jax.report.comparison import terminal as comparison_terminal
+from fsl_jax.report.comparison_page import write as write_comparison
 from fsl_jax.report.curves import adaptation_curves
+from fsl_jax.report.document import Figure
 from fsl_jax.report.figures import (
   accuracy_against_hardness,
   accuracy_by_method,
 )
-from fsl_jax.report.page import Figure, html
+from fsl_jax.report.gallery import Exhibit, Gallery, Selection, extremes
+from fsl_jax.report.page import html
 from fsl_jax.report.pictures import episode_sheet
 from fsl_jax.report.rows import BASELINE, Section
 from fsl_jax.report.sheet import Choice, Sheet, median_difference, most_changed
 from fsl_jax.report.svg import save
-from fsl_jax.report.tables import markdown, summary, terminal
+from fsl_jax.report.tables import markdown, terminal
+from fsl_jax.report.thumbnails import episode_thumbnails
+from fsl_jax.report.values import summary
 
 __all__ = [
   "BASELINE",
   "Choice",
+  "Exhibit",
   "Figure",
+  "Gallery",
   "Section",
+  "Selection",
   "Sheet",
   "accuracy_against_hardness",
   "accuracy_by_method",
   "adaptation_curves",
   "all_figures",
+  "comparison_json",
+  "comparison_terminal",
   "episode_sheet",
+  "episode_thumbnails",
+  "extremes",
   "figures",
   "html",
   "markdown",
@@ -48,9 +67,11 @@ __all__ = [
   "rows",
   "save",
   "sheet",
+  "sorting",
   "summary",
   "svg",
   "tables",
   "terminal",
   "write",
+  "write_comparison",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fsl_jax import types
-from fsl_jax.report import rows, svg, tables
+from fsl_jax.report import rows, svg, text
 
 _CURVES = (
   ("support_loss", "Support loss (nats)", 1.0),
@@ -42,6 +42,9 @@ def adaptation_curves(section: rows.Section) -> str | None:
     if any(_curve(result, kind[0]).size for result in moving.values())
   ]
 
+  title = svg.title_lines(text.heading(section))
+  extra = svg.TITLE_LINE_IN * title.count("\n")
+
   def build(figure):
     panels = figure.subplots(len(kinds), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (key, axis, scale) in zip(panels, kinds, strict=True):
@@ -50,7 +53,7 @@ def adaptation_curves(section: rows.Section) -> str | None:
       panel.set_ylabel(axis)
       panel.grid()
       panel.margins(x=0.02)
-    figure.suptitle(tables.heading(section), x=0.02, ha="left")
+    figure.suptitle(title, x=0.02, ha="left")
     panels[-1].set_xlabel(f"Step (band: {svg.INTERVAL})")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     handles = [
@@ -70,8 +73,8 @@ def adaptation_curves(section: rows.Section) -> str | None:
 
   return svg.draw(
     build,
-    size=(svg.WIDTH_IN, 0.6 + 1.45 * len(kinds) + 0.2 * len(moving)),
-    title=f"Adaptation, {tables.short_heading(section)}",
+    size=(svg.WIDTH_IN, 0.6 + 1.45 * len(kinds) + 0.2 * len(moving) + extra),
+    title=f"Adaptation, {text.short_heading(section)}",
     description="Support loss, support accuracy and query entropy per step: "
     + "; ".join(rows.label(name) for name in moving)
     + ".",

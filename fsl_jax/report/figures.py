@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fsl_jax.report import rows, svg, tables
+from fsl_jax.report import rows, svg, text
 
 _MARKERS = "osD^vP*X"
 _MANY = 4000  # markers beyond which they are drawn as one picture
@@ -23,13 +23,18 @@ def accuracy_by_method(sections: Sequence[rows.Section]) -> str:
   """
   rows.check(sections)
   looks = svg.looks(rows.method_names(sections))
-  tall = [0.56 * len(section) + 0.34 for section in sections]
+  titles = [svg.title_lines(text.heading(section)) for section in sections]
+  tall = [
+    0.56 * len(section) + 0.34 + svg.TITLE_LINE_IN * title.count("\n")
+    for section, title in zip(sections, titles, strict=True)
+  ]
 
   def build(figure):
     panels = figure.subplots(
       len(sections), 1, sharex=True, squeeze=False, height_ratios=tall
     )[:, 0]
-    for section, panel in zip(sections, panels, strict=True):
+    for section, title, panel in zip(sections, titles, panels, strict=True):
+      panel.set_title(title, pad=8)
       _accuracy_panel(panel, section, looks)
     for panel in panels[:-1]:
       panel.tick_params(axis="x", length=0)
@@ -41,9 +46,9 @@ def accuracy_by_method(sections: Sequence[rows.Section]) -> str:
     size=(svg.WIDTH_IN, sum(tall) + 0.55),
     title="Accuracy by method",
     description=" ".join(
-      f"{tables.heading(section)}: "
+      f"{text.heading(section)}: "
       + "; ".join(
-        f"{row.label} {tables.plus_minus(row.mean, row.ci95)} %"
+        f"{row.label} {text.plus_minus(row.mean, row.ci95)} %"
         for row in rows.of_section(section)
       )
       + "."
@@ -53,14 +58,13 @@ def accuracy_by_method(sections: Sequence[rows.Section]) -> str:
 
 
 def _accuracy_panel(panel: Any, section: rows.Section, looks: Any) -> None:
-  panel.set_title(tables.heading(section), pad=8)
   section_rows = rows.of_section(section)
   for y, row in enumerate(section_rows):
     # The name stands above its interval: beside it, the longest name would
     # take half of the width of a phone.
-    text = tables.plus_minus(row.mean, row.ci95)
+    numbers = text.plus_minus(row.mean, row.ci95)
     if row.num_non_finite:
-      text += f"  (n = {row.num_finite})"
+      numbers += f"  (n = {row.num_finite})"
     place = {
       "transform": panel.get_yaxis_transform(),
       "va": "center",
@@ -69,7 +73,7 @@ def _accuracy_panel(panel: Any, section: rows.Section, looks: Any) -> None:
     }
     name = svg.fit(row.label, 72 * svg.WIDTH_IN - 130, 9)
     panel.text(0.0, y - 0.34, name, ha="left", **place)
-    panel.text(1.0, y - 0.34, text, ha="right", **place)
+    panel.text(1.0, y - 0.34, numbers, ha="right", **place)
     panel.text(
       0.0,
       y - 0.07,
@@ -151,7 +155,7 @@ def accuracy_against_hardness(sections: Sequence[rows.Section]) -> str | None:
         ncols=2,
         handlelength=1,
       )
-    panel.set_title(_episode_count(sections), loc="right", fontweight="normal")
+    panel.set_title(episode_count(sections), loc="right", fontweight="normal")
 
   return svg.draw(
     build,
@@ -187,17 +191,18 @@ def _protocol_keys(panel: Any, sections: Sequence[rows.Section]) -> list[Any]:
       linestyle="none",
       marker=_MARKERS[number % len(_MARKERS)],
       color=svg.FAINT_INK,
-      label=tables.short_heading(section),
+      label=text.short_heading(section),
     )
   return keys
 
 
-def _episode_count(sections: Sequence[rows.Section]) -> str:
+def episode_count(sections: Sequence[rows.Section]) -> str:
+  """ "100 episodes per protocol"; their sum where they differ."""
   counts = [rows.first(section).num_episodes for section in sections]
   if len(set(counts)) == 1:
     each = " per protocol" if len(counts) > 1 else ""
-    return tables.counted(counts[0], "episode") + each
-  return f"{sum(counts)} episodes"
+    return text.counted(counts[0], "episode") + each
+  return text.counted(sum(counts), "episode")
 
 
 def _line_text(sections: Sequence[rows.Section], name: str) -> str:

@@ -4,21 +4,19 @@ A row per class: its support pictures on the left, its queries on the right.
 Classes are told by letters, so that two answers fit beneath a small picture.
 """
 
-import base64
 import html
-import io
 import string
 
 import numpy as np
 
-from fsl_jax.report import rows, svg
+from fsl_jax.report import drawing, rows, svg
 from fsl_jax.report import sheet as sheet_lib
 
 # Limits beyond which a sheet is no longer looked at; what is left out is said.
 MAX_WAYS = 12
 MAX_SUPPORT = 6  # pictures a class
 MAX_QUERIES = 21  # pictures a class
-MAX_IMAGE_PX = 96  # larger pictures are reduced before they are embedded
+MAX_IMAGE_PX = 64  # larger pictures are reduced before they are embedded
 
 # All lengths in points.
 _MIN_WIDTH = 290  # of the words above the rows
@@ -44,7 +42,7 @@ def episode_sheet(sheet: sheet_lib.Sheet) -> str:
     y += height
   if ways < len(sheet.class_names):
     more = f"and {len(sheet.class_names) - ways} more classes, not shown"
-    parts.append(_text(_MARGIN, y + 12, more, fill=svg.FAINT_INK))
+    parts.append(drawing.text(_MARGIN, y + 12, more, fill=svg.FAINT_INK))
     y += 18
   right = [int((p == sheet.query_labels).sum()) for p in _answers(sheet)]
   return svg.wrap(
@@ -70,16 +68,16 @@ def _key(sheet: sheet_lib.Sheet) -> str:
   second = f"Second answer: {rows.label(sheet.after_name)}"
   return "\n".join(
     [
-      _text(_MARGIN, 14, svg.fit(first, width, 9.5)),
-      _text(_MARGIN, 27, svg.fit(second, width, 9.5)),
+      drawing.text(_MARGIN, 14, svg.fit(first, width, 9.5)),
+      drawing.text(_MARGIN, 27, svg.fit(second, width, 9.5)),
       _chip(_MARGIN, 35, "A", True),
-      _text(_MARGIN + 25, 45, "correct"),
+      drawing.text(_MARGIN + 25, 45, "correct"),
       _chip(_MARGIN + 74, 35, "B", False),
-      _text(_MARGIN + 99, 45, "wrong"),
+      drawing.text(_MARGIN + 99, 45, "wrong"),
       _changed(_MARGIN + 143, 35, 20, 14),
-      _text(_MARGIN + 168, 45, "changed"),
-      _text(_MARGIN, 66, "Support", size=9, weight=700),
-      _text(
+      drawing.text(_MARGIN + 168, 45, "changed"),
+      drawing.text(_MARGIN, 66, "Support", size=9, weight=700),
+      drawing.text(
         _queries_left(sheet), 66, "Queries, each with two answers", weight=700
       ),
     ]
@@ -102,9 +100,11 @@ def _class_row(
   parts = [
     f'<line x1="{_MARGIN}" x2="{end}" y1="{y:g}" y2="{y:g}" '
     f'stroke="{svg.RULE}"/>',
-    _text(_MARGIN, y + 12.5, _letter(sheet, label), size=9.5, weight=700),
-    _text(_MARGIN + 16, y + 12.5, name),
-    _text(end, y + 12.5, tally, anchor="end", fill=svg.FAINT_INK),
+    drawing.text(
+      _MARGIN, y + 12.5, _letter(sheet, label), size=9.5, weight=700
+    ),
+    drawing.text(_MARGIN + 16, y + 12.5, name),
+    drawing.text(end, y + 12.5, tally, anchor="end", fill=svg.FAINT_INK),
     *left,
     *right,
   ]
@@ -119,11 +119,12 @@ def _support(
     (_SMALL_PICTURE, 2) if _most_shots(sheet) > 1 else (_PICTURE, 1)
   )
   parts = [
-    _picture(
+    drawing.picture(
       sheet.support_images[row],
       _MARGIN + i % across * (side + 3),
       top + 1 + i // across * (side + 3),
       side,
+      MAX_IMAGE_PX,
     )
     for i, row in enumerate(shown)
   ]
@@ -179,7 +180,9 @@ def _with_rest(
   """Says how many pictures are not shown, if there are such."""
   if not rest:
     return parts, height
-  more = _text(x, top + height + 9, f"and {rest} more", fill=svg.FAINT_INK)
+  more = drawing.text(
+    x, top + height + 9, f"and {rest} more", fill=svg.FAINT_INK
+  )
   return [*parts, more], height + 13
 
 
@@ -194,7 +197,9 @@ def _cell(
   if before != after:
     parts.append(_changed(x - 1.2, y - 1.2, _PITCH - 0.6, _CELL_HEIGHT - 2))
   parts += [
-    _picture(sheet.query_images[row], x + 1.5, y + 1, _PICTURE),
+    drawing.picture(
+      sheet.query_images[row], x + 1.5, y + 1, _PICTURE, MAX_IMAGE_PX
+    ),
     _chip(x, y + _PICTURE + 3, _letter(sheet, before), before == label),
     _chip(x + 20.5, y + _PICTURE + 3, _letter(sheet, after), after == label),
     "</g>",
@@ -218,7 +223,9 @@ def _chip(x: float, y: float, letter: str, is_right: bool) -> str:
     f'<rect x="{x + 0.5:g}" y="{y + 0.5:g}" width="19" height="13" rx="2.5" '
     f'fill="{fill}" stroke="{line}"{rest}/>'
     f'<path d="{mark}" fill="none" stroke="{ink}" stroke-width="1.4"/>'
-    + _text(x + 13.6, y + 10.3, letter, weight=700, anchor="middle", fill=ink)
+    + drawing.text(
+      x + 13.6, y + 10.3, letter, weight=700, anchor="middle", fill=ink
+    )
   )
 
 
@@ -229,42 +236,7 @@ def _changed(x: float, y: float, width: float, height: float) -> str:
   )
 
 
-def _picture(image: np.ndarray, x: float, y: float, side: float) -> str:
-  return (
-    f'<image x="{x:g}" y="{y:g}" width="{side}" height="{side}" '
-    f'href="{_data_url(image)}"/>'
-    f'<rect x="{x:g}" y="{y:g}" width="{side}" height="{side}" fill="none" '
-    f'stroke="{svg.RULE}" stroke-width="0.7"/>'
-  )
-
-
-def _data_url(image: np.ndarray) -> str:
-  from PIL import Image
-
-  picture = Image.fromarray(image)
-  picture.thumbnail((MAX_IMAGE_PX, MAX_IMAGE_PX))
-  buffer = io.BytesIO()
-  picture.save(buffer, "PNG")
-  return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def _letter(sheet: sheet_lib.Sheet, label: int) -> str:
   if len(sheet.class_names) <= len(string.ascii_uppercase):
     return string.ascii_uppercase[label]
   return str(label + 1)
-
-
-def _text(
-  x: float,
-  y: float,
-  text: str,
-  *,
-  size: float = 9.5,
-  weight: int = 400,
-  anchor: str = "start",
-  fill: str = svg.INK,
-) -> str:
-  return (
-    f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" font-weight="{weight}" '
-    f'text-anchor="{anchor}" fill="{fill}">{html.escape(text)}</text>'
-  )

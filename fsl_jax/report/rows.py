@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fsl_jax import hardness as hardness_lib
-from fsl_jax import types
+from fsl_jax import statistics, types
 
 Section = Mapping[str, types.EvalResult]
 """One protocol: the results of several methods, by name, on the same
@@ -26,14 +26,6 @@ _LABELS = {
 }
 
 
-class Difference(NamedTuple):
-  """Accuracy minus that of the baseline, episode by episode."""
-
-  mean: float  # fraction; NaN without an episode finite in both
-  ci95: float  # half-width, fraction; NaN below two episodes
-  num_episodes: int  # finite in both
-
-
 class Row(NamedTuple):
   """One method on one protocol; fractions in [0, 1]."""
 
@@ -43,9 +35,12 @@ class Row(NamedTuple):
   mean: float  # NaN without a finite episode
   std: float  # of the population; NaN below two episodes: one has no spread
   ci95: float  # half-width; NaN as `std`
+  median: float
+  worst: float  # mean of the worst 5 % of the episodes
   num_finite: int  # n of the mean and of the interval
   num_non_finite: int
-  difference: Difference | None  # None for the baseline and where it is absent
+  # Minus the baseline; None for the baseline and where it is absent.
+  difference: statistics.Paired | None
   line: hardness_lib.Line | None
 
 
@@ -80,43 +75,43 @@ def check(sections: Sequence[Section]) -> None:
         )
 
 
-def difference(
-  result: types.EvalResult, baseline: types.EvalResult
-) -> Difference:
-  """Mean paired difference and its interval, 1.96 std(difference) / sqrt(n).
-
-  Episodes on which either is not finite are left out.
-  """
-  pairs = result.accuracy - baseline.accuracy
-  pairs = pairs[np.isfinite(pairs)]
-  if not len(pairs):
-    return Difference(math.nan, math.nan, 0)
-  return Difference(float(pairs.mean()), _half_width(pairs), len(pairs))
-
-
 def of_section(section: Section) -> list[Row]:
   """The numbers of a section, one row per method, in the section's order."""
   baseline = section.get(BASELINE)
   result_rows = []
   for name, result in section.items():
-    finite = result.accuracy[np.isfinite(result.accuracy)]
+    summary = statistics.summary(result.accuracy)
     result_rows.append(
       Row(
         name=name,
         label=label(name),
         query_use=result.query_use,
-        mean=result.mean,
-        std=result.std if len(finite) > 1 else math.nan,
-        ci95=_half_width(finite),
-        num_finite=len(finite),
-        num_non_finite=result.num_non_finite,
+        mean=summary.mean,
+        # The deviation of one episode from itself says nothing.
+        std=summary.std if summary.num > 1 else math.nan,
+        ci95=summary.ci95,
+        median=summary.median,
+        worst=summary.worst,
+        num_finite=summary.num,
+        num_non_finite=summary.num_left_out,
         difference=None
         if baseline is None or name == BASELINE
-        else difference(result, baseline),
+        else statistics.paired(result.accuracy, baseline.accuracy),
         line=hardness_lib.fit_line(result.hardness, result.accuracy),
       )
     )
   return result_rows
+
+
+def class_intervals(section: Section) -> dict[str, statistics.Interval]:
+  """By method: of the mean, over the choice of classes too.
+
+  Apart from `of_section`, for the sake of the time they take.
+  """
+  return {
+    name: statistics.class_interval(result.accuracy, result.class_ids)
+    for name, result in section.items()
+  }
 
 
 def pooled_line(
@@ -130,6 +125,17 @@ def pooled_line(
   )
 
 
+def pooled_interval(
+  sections: Sequence[Section], name: str
+) -> hardness_lib.LineInterval | None:
+  """Bootstrap intervals of `pooled_line`; None where there is no line."""
+  results = [section[name] for section in sections if name in section]
+  return hardness_lib.line_interval(
+    [result.hardness for result in results],
+    [result.accuracy for result in results],
+  )
+
+
 def method_names(sections: Sequence[Section]) -> list[str]:
   """Names of all methods, in the order of their first appearance."""
   return list(dict.fromkeys(name for section in sections for name in section))
@@ -138,7 +144,3 @@ def method_names(sections: Sequence[Section]) -> list[str]:
 def first(section: Section) -> types.EvalResult:
   """Any result of a section, for what its methods have in common."""
   return next(iter(section.values()))
-
-
-def _half_width(values: np.ndarray) -> float:
-  return types.half_width(values) if len(values) > 1 else math.nan

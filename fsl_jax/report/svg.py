@@ -10,6 +10,7 @@ import io
 import os
 import pathlib
 import re
+import textwrap
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ FONTS = (
   "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, "
   "sans-serif"
 )
+TITLE_LINE_IN = 0.17  # that a further line of a heading takes
 WIDTH_IN = 4.4  # at which 9 points of lettering are still read on a phone
 INTERVAL = "± 1.96 std / √n over episodes"
 INK = "#1f2328"
@@ -164,6 +166,11 @@ def fit(text: str, width: float, size: float) -> str:
     room -= cost
     start, end = (start, end - 1) if take_end else (start + 1, end)
   return text[:start] + "…" + text[end:]
+
+
+def title_lines(words: str) -> str:
+  """A heading broken into lines that fit the width of a figure."""
+  return textwrap.fill(words, 50)
 
 
 def _letter_width(letter: str) -> float:

@@ -1,37 +1,41 @@
-"""Results as numbers: terminal, Markdown, JSON.
+"""The table of results, for the terminal, for Markdown and for the page.
 
 An accuracy never appears without its number of episodes, its interval and
-what of the queries the method used. Percent exists only in this package.
+what of the queries the method used.
 """
 
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
-from fsl_jax import hardness as hardness_lib
-from fsl_jax.report import rows
+from fsl_jax.report import behaviour, rows, table, text
 
 INTERVAL = "± is 1.96 std / sqrt(n), std of the population over n episodes"
 
+_METHOD = table.Column("method")
+_MAIN = {
+  "accuracy": table.Column("accuracy %", "accuracy", "% ± 95 %"),
+  "std": table.Column("std", "std", "points"),
+  "difference": table.Column("difference", "difference", "points ± 95 %"),
+  "n": table.Column("n", "n", "episodes"),
+  "NaN": table.Column("NaN", "NaN", "episodes"),
+}
+_MORE = {
+  "median": table.Column("median %", "median", "%"),
+  "worst": table.Column("worst 5 %", "worst 5 %", "mean, %"),
+  "classes": table.Column("with classes", "with classes", "95 %, %"),
+  "p": table.Column("p", "p", "paired t"),
+}
+_QUERY_USE = {"query_use": table.Column("queries used")}
 
-def counted(count: int, singular: str, plural: str = "") -> str:
-  """ "1 episode", "3 episodes"."""
-  return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
-
-def short_heading(section: rows.Section) -> str:
-  """ "5-way 1-shot"."""
-  protocol = rows.first(section).protocol
-  return f"{protocol['ways']}-way {protocol['shots']}-shot"
-
-
-def heading(section: rows.Section) -> str:
-  """ "5-way 1-shot, 7 queries a class, 100 episodes"."""
-  result = rows.first(section)
-  queries = counted(result.protocol["queries"], "query", "queries")
-  episodes = counted(result.num_episodes, "episode")
-  return f"{short_heading(section)}, {queries} a class, {episodes}"
+def results(section: rows.Section) -> table.Table:
+  """All columns, for the page; the use of the queries is by the method."""
+  order = ("accuracy", "classes", "median", "worst", "std", "difference", "p")
+  columns = _MAIN | _MORE
+  return _results(
+    section, {name: columns[name] for name in [*order, "n", "NaN"]}
+  )
 
 
 def difference_text(row: rows.Row) -> str:
@@ -43,48 +47,11 @@ def difference_text(row: rows.Row) -> str:
     return "reference"
   if row.difference is None:
     return ""
-  mean, ci95, num_episodes = row.difference
-  text = plus_minus(mean, ci95, sign="+")
-  if num_episodes not in (0, row.num_finite):
-    text += f" (n = {num_episodes})"
-  return text
-
-
-def plus_minus(mean: float, ci95: float, *, sign: str = "") -> str:
-  """Fractions as percent or points; "n/a" for what is not defined."""
-  if not math.isfinite(mean):
-    return "n/a"
-  return f"{100 * mean:{sign}z.2f} ± {percent(ci95)}"
-
-
-def percent(fraction: float) -> str:
-  """ "63.21"; "n/a" for what is not defined."""
-  return f"{100 * fraction:.2f}" if math.isfinite(fraction) else "n/a"
-
-
-def columns(section: rows.Section) -> tuple[list[str], list[list[str]]]:
-  """Head and cells of a section's table; the last column is `query_use`.
-
-  Without the baseline there is no column of differences.
-  """
-  paired = rows.BASELINE in section
-  head = ["method", "accuracy %", "std", "n", "NaN", "queries used"]
-  cells = [
-    [
-      row.label,
-      plus_minus(row.mean, row.ci95),
-      percent(row.std),
-      str(row.num_finite),
-      str(row.num_non_finite),
-      row.query_use,
-    ]
-    for row in rows.of_section(section)
-  ]
-  if paired:
-    head.insert(3, "difference")
-    for cell, row in zip(cells, rows.of_section(section), strict=True):
-      cell.insert(3, difference_text(row))
-  return head, cells
+  paired = row.difference
+  shown = text.plus_minus(paired.mean, paired.ci95, sign="+")
+  if paired.num_episodes not in (0, row.num_finite):
+    shown += f" (n = {paired.num_episodes})"
+  return shown
 
 
 def footnotes(sections: Sequence[rows.Section]) -> list[str]:
@@ -94,11 +61,14 @@ def footnotes(sections: Sequence[rows.Section]) -> list[str]:
     "n: episodes in the mean.",
     "NaN: episodes in which the method left the finite numbers; they are in "
     "no mean.",
+    "worst 5 %: mean accuracy of the worst twentieth of the episodes.",
+    "with classes: 95 % interval of the mean that covers the choice of the "
+    "classes as well as that of the episodes; ± takes the classes as given.",
   ]
   if any(rows.BASELINE in section for section in sections):
     notes.append(
       f"difference: accuracy minus that of {rows.label(rows.BASELINE)}, "
-      "in points, over the episodes finite in both."
+      "in points, over the episodes finite in both; p: of the paired t test."
     )
   return notes
 
@@ -112,26 +82,15 @@ def terminal(sections: Sequence[rows.Section]) -> str:
   rows.check(sections)
   blocks = []
   for section in sections:
-    head, cells = columns(section)
-    table = [head, *cells]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [heading(section), ""]
-    for number, row in enumerate(table):
-      # The words of the last column would make lines of 120 characters.
-      *numbers, query_use = row
-      text = numbers[0].ljust(widths[0])
-      for cell, width in zip(numbers[1:], widths[1:], strict=False):
-        text += "  " + cell.rjust(width)
-      lines.append(text)
-      lines.append(
-        f"  queries used: {query_use}"
-        if number
-        else "-" * (sum(widths[:-1]) + 2 * (len(widths) - 2))
-      )
-    blocks.append("\n".join(lines))
+    uses = [f"queries used: {r.query_use}" for r in section.values()]
+    blocks += [
+      text.heading(section),
+      "\n".join(table.lines(_results(section, _MAIN), uses)),
+      "\n".join(table.lines(_results(section, _MORE))),
+    ]
   notes = [
     textwrap.fill(note, 80, subsequent_indent="  ")
-    for note in footnotes(sections)
+    for note in [*behaviour.warnings(sections), *footnotes(sections)]
   ]
   return "\n\n".join([*blocks, "\n".join(notes)]) + "\n"
 
@@ -145,78 +104,49 @@ def markdown(sections: Sequence[rows.Section]) -> str:
   rows.check(sections)
   blocks = []
   for section in sections:
-    head, cells = columns(section)
-    lines = [
-      f"**{heading(section)}**",
-      "",
-      _markdown_row(head),
-      "|" + "|".join(["---", *["---:"] * (len(head) - 2), "---"]) + "|",
-      *map(_markdown_row, cells),
-    ]
-    blocks.append("\n".join(lines))
+    shown = _results(section, _MAIN | _QUERY_USE)
+    blocks += [f"**{text.heading(section)}**", table.markdown(shown)]
   return "\n\n".join([*blocks, " ".join(footnotes(sections))]) + "\n"
 
 
-def summary(sections: Sequence[rows.Section]) -> dict[str, Any]:
-  """All numbers as JSON values: fractions, full precision.
-
-  What is not defined is None: NaN is no JSON.
-
-  Raises:
-    InputError: as `rows.check`.
-  """
-  rows.check(sections)
-  return {
-    "interval": "half-width, 1.96 std / sqrt(n)",
-    "sections": [
-      {
-        "protocol": {k: int(v) for k, v in first.protocol.items()},
-        "num_episodes": first.num_episodes,
-        "methods": {r.name: _row_json(r) for r in rows.of_section(section)},
-      }
-      for section in sections
-      for first in [rows.first(section)]
-    ],
-    "hardness_lines": {
-      name: _line_json(rows.pooled_line(sections, name))
-      for name in rows.method_names(sections)
-    },
-  }
-
-
-def _row_json(row: rows.Row) -> dict[str, Any]:
-  paired = row.difference
-  return {
-    "label": row.label,
-    "query_use": row.query_use,
-    "mean": _json(row.mean),
-    "std": _json(row.std),
-    "ci95": _json(row.ci95),
-    "num_episodes": row.num_finite + row.num_non_finite,
-    "num_finite": row.num_finite,
-    "num_non_finite": row.num_non_finite,
-    "difference": paired
-    and {
-      "to": rows.BASELINE,
-      "mean": _json(paired.mean),
-      "ci95": _json(paired.ci95),
-      "num_episodes": paired.num_episodes,
-    },
-    "hardness_line": _line_json(row.line),
-  }
-
-
-def _line_json(line: hardness_lib.Line | None) -> dict[str, Any] | None:
-  return line and {key: _json(value) for key, value in line._asdict().items()}
-
-
-def _json(value: float) -> float | None:
-  return value if math.isfinite(value) else None
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-  escaped = (
-    cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    for cell in cells
+def _results(
+  section: rows.Section, columns: dict[str, table.Column]
+) -> table.Table:
+  """Without the baseline there is no column of differences or of p."""
+  if rows.BASELINE not in section:
+    columns = {k: c for k, c in columns.items() if k not in ("difference", "p")}
+  cells = [_cells(row) for row in rows.of_section(section)]
+  if "classes" in columns:
+    for cell, found in zip(
+      cells, rows.class_intervals(section).values(), strict=True
+    ):
+      words = text.low_to_high(found.low, found.high)
+      cell["classes"] = table.Cell(words, found.low)
+  return table.Table(
+    [_METHOD, *columns.values()],
+    [[c["method"], *(c[name] for name in columns)] for c in cells],
   )
-  return "| " + " | ".join(" ".join(cell.split()) for cell in escaped) + " |"
+
+
+def _cells(row: rows.Row) -> dict[str, table.Cell]:
+  """By the names of the columns, but for the interval over classes."""
+  paired = row.difference
+  # The baseline's difference from itself is 0, and sorts so.
+  own = 0.0 if row.name == rows.BASELINE else math.nan
+  return {
+    "method": table.Cell(row.label, detail=f"queries used: {row.query_use}"),
+    "accuracy": table.Cell(text.plus_minus(row.mean, row.ci95), row.mean),
+    "std": table.Cell(text.percent(row.std), row.std),
+    "difference": table.Cell(
+      difference_text(row), paired.mean if paired else own
+    ),
+    "n": table.Cell(str(row.num_finite), row.num_finite),
+    "NaN": table.Cell(str(row.num_non_finite), row.num_non_finite),
+    "median": table.Cell(text.percent(row.median), row.median),
+    "worst": table.Cell(text.percent(row.worst), row.worst),
+    "p": table.Cell(
+      text.p_value(paired.p_t) if paired else "",
+      paired.p_t if paired else math.nan,
+    ),
+    "query_use": table.Cell(row.query_use),
+  }

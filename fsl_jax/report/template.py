@@ -1,6 +1,6 @@
-"""The look of the page: no script, nothing fetched, light and dark, print."""
+"""The look of a page: nothing fetched, light and dark, print."""
 
-from fsl_jax.report import svg
+from fsl_jax.report import sorting, svg
 
 CSS = (
   """
@@ -21,7 +21,7 @@ body {
   margin: 0; background: var(--ground); color: var(--ink);
   font: 16px/1.55 FONTS;
 }
-main { max-width: 1080px; margin: 0 auto; padding: 40px 24px 56px; }
+main { max-width: 1180px; margin: 0 auto; padding: 40px 24px 56px; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; }
 h2 { font-size: 1.3rem; line-height: 1.3; margin: 2.6rem 0 .8rem; }
 h3 { font-size: 1rem; margin: 1.6rem 0 .5rem; }
@@ -41,20 +41,35 @@ p { max-width: 72ch; margin: .5rem 0; }
   background-attachment: local, local, scroll, scroll;
 }
 .scroll:focus-visible { outline: 2px solid var(--accent); }
-table { border-collapse: collapse; width: 100%; font-size: .9375rem; }
+table { border-collapse: collapse; width: 100%; font-size: .875rem; }
 th, td {
-  padding: .5rem .8rem; text-align: right; vertical-align: baseline;
+  padding: .5rem .7rem; text-align: right; vertical-align: baseline;
   white-space: nowrap; font-variant-numeric: tabular-nums;
 }
-th:first-child, td:last-child, th:last-child { text-align: left; }
-td:last-child { white-space: normal; width: 100%; min-width: 13rem; }
-thead th { color: var(--faint); font-weight: 600; font-size: .8125rem; }
+th:first-child, .words { text-align: left; }
+.words { white-space: normal; min-width: 13rem; }
+thead th {
+  color: var(--faint); font-weight: 600; font-size: .8125rem;
+  vertical-align: bottom;
+}
+thead button {
+  all: unset; cursor: pointer; box-sizing: border-box; border-radius: 4px;
+}
+thead button:focus-visible { outline: 2px solid var(--accent); }
+thead button::after { content: " ↕"; opacity: .45; }
+th[aria-sort] button { color: var(--ink); }
+th[aria-sort] button::after { content: " ↑"; opacity: 1; }
+th[aria-sort=descending] button::after { content: " ↓"; }
 tbody tr { border-top: 1px solid var(--rule); }
 tbody th {
   font-weight: 600; white-space: normal; overflow-wrap: anywhere;
-  min-width: 16.5rem;
+  min-width: 14rem;
 }
-.unit { font-weight: 400; }
+details { margin: .8rem 0; }
+summary { cursor: pointer; padding: .3rem 0; }
+details .scroll { max-height: 32rem; overflow-y: auto; }
+details thead th { position: sticky; top: 0; background: var(--band); }
+th .small { font-weight: 400; font-size: .8125rem; }
 .figures { display: grid; gap: 1.6rem 1.4rem; align-items: start; }
 @media (min-width: 860px), print {
   .figures { grid-template-columns: 1fr 1fr; }
@@ -92,8 +107,8 @@ dd {
   h1 { font-size: 1.5rem; }
   h2 { font-size: 1.15rem; margin-top: 2rem; }
   th, td { padding: .45rem .6rem; }
+  .words { min-width: 9rem; }
   tbody th { min-width: 8.6rem; max-width: 8.6rem; }
-  table { font-size: .875rem; }
   .card { padding: 6px; }
 }
 @media print {
@@ -101,12 +116,18 @@ dd {
   body { font-size: 11pt; background: #ffffff; color: #000000; }
   main { max-width: none; padding: 0; }
   .scroll { overflow: visible; border: 0; background: none; }
+  details .scroll { max-height: none; }
+  thead button::after { content: none; }
 }
 """
 ).replace("FONTS", svg.FONTS)
 
-# No request can leave the page, whatever a name in it contains.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+# No request can leave the page and no other script can run, whatever a name in
+# it contains.
+POLICY = (
+  "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+  f"script-src '{sorting.HASH}'; base-uri 'none'; form-action 'none'"
+)
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -125,6 +146,7 @@ PAGE = """<!doctype html>
 </header>
 {body}
 </main>
+<script>{script}</script>
 </body>
 </html>
 """

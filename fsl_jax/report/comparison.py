@@ -1,0 +1,230 @@
+"""Two runs on the same episodes: each method in both, and the difference."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fsl_jax import statistics, types
+from fsl_jax.report import rows, svg, table, text, values
+
+Pair = tuple[rows.Section, rows.Section]
+"""The sections of both runs for one protocol."""
+
+LEVEL = 0.05  # of the paired t test, below which runs are told apart
+
+NOTES = (
+  "Differences are paired, episode by episode, over the n finite in both; "
+  "± is 1.96 std / √n. p: of the paired t test.",
+  f"Told apart: p below {LEVEL}. One in twenty comparisons of equals is so by "
+  "chance.",
+  "The interval is over episodes of these classes; it covers neither other "
+  "classes nor another pre-training.",
+)
+
+
+class Row(NamedTuple):
+  """One method in two runs, on the same episodes; fractions in [0, 1]."""
+
+  name: str
+  label: str
+  a: statistics.Summary
+  b: statistics.Summary
+  difference: statistics.Paired  # a - b
+
+
+def of_pair(pair: Pair) -> list[Row]:
+  """A row per method that is in both, in the order of the first."""
+  first, second = pair
+  return [
+    Row(
+      name=name,
+      label=rows.label(name),
+      a=statistics.summary(result.accuracy),
+      b=statistics.summary(second[name].accuracy),
+      difference=statistics.paired(result.accuracy, second[name].accuracy),
+    )
+    for name, result in first.items()
+    if name in second
+  ]
+
+
+def check(pairs: Sequence[Pair], names: tuple[str, str]) -> None:
+  """Checks that the runs can be compared.
+
+  Raises:
+    InputError: as `rows.check`; if the names are equal; or if the sections of
+      a pair differ in protocol or episodes, or share no method.
+  """
+  if names[0] == names[1]:
+    raise types.InputError(
+      f"the runs that are compared need two names, got {names[0]!r} twice"
+    )
+  for run in zip(*pairs, strict=True):
+    rows.check(run)
+  if not pairs:
+    raise types.InputError("a comparison needs at least one pair of sections")
+  for number, pair in enumerate(pairs, 1):
+    first, second = map(rows.first, pair)
+    where = f"pair {number} of the comparison"
+    if dict(first.protocol) != dict(second.protocol):
+      raise types.InputError(
+        f"{where} mixes protocols: {names[0]!r} has {dict(first.protocol)}, "
+        f"{names[1]!r} has {dict(second.protocol)}"
+      )
+    for field in ("index", "class_ids", "labels"):
+      ours, theirs = getattr(first, field), getattr(second, field)
+      if not np.array_equal(ours, theirs):
+        raise types.InputError(
+          f"in {where} {names[0]!r} and {names[1]!r} met different episodes: "
+          f"{field} of {list(ours.shape)} and {list(theirs.shape)} must be "
+          "the same; evaluate both on one data set, seed and number of episodes"
+        )
+    if not pair[0].keys() & pair[1].keys():
+      raise types.InputError(
+        f"in {where} no method is in both: {names[0]!r} has "
+        f"{', '.join(pair[0])}, {names[1]!r} has {', '.join(pair[1])}"
+      )
+
+
+def sentences(pair: Pair, names: tuple[str, str]) -> list[str]:
+  """One per method."""
+  return [f"{row.label}: {verdict(row, names)}." for row in of_pair(pair)]
+
+
+def verdict(row: Row, names: tuple[str, str]) -> str:
+  """ "A is better by 1.20 ± 0.50 points (p < 0.001)", or not told apart."""
+  paired = row.difference
+  if not paired.num_episodes:
+    return "not told apart: no episode is finite in both"
+  points = text.plus_minus(abs(paired.mean), paired.ci95)
+  evidence = f"{points} points ({text.p_phrase(paired.p_t)})"
+  if not paired.p_t < LEVEL:
+    signed = text.plus_minus(paired.mean, paired.ci95, sign="+")
+    return f"not told apart: {signed} points ({text.p_phrase(paired.p_t)})"
+  return f"{names[0 if paired.mean > 0 else 1]} is better by {evidence}"
+
+
+def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
+  """All columns, for the page."""
+  return table.Table(
+    [
+      table.Column("method"),
+      *(table.Column(name, unit="% ± 95 %") for name in names),
+      table.Column("difference", unit="points ± 95 %"),
+      table.Column("p", unit="paired t"),
+      table.Column("p", unit="Wilcoxon"),
+      table.Column("wins"),
+      table.Column("ties"),
+      table.Column("losses"),
+      table.Column("n", unit="episodes"),
+    ],
+    [
+      [
+        *_numbers(row),
+        *(
+          table.Cell(text.p_value(p), p)
+          for p in (row.difference.p_t, row.difference.p_wilcoxon)
+        ),
+        *(
+          table.Cell(f"{count:,}", count)
+          for count in (
+            row.difference.wins,
+            row.difference.ties,
+            row.difference.losses,
+            row.difference.num_episodes,
+          )
+        ),
+      ]
+      for row in of_pair(pair)
+    ],
+  )
+
+
+def terminal(pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")) -> str:
+  """Plain text for a terminal, in 80 columns with the library's methods.
+
+  Args:
+    pairs: the sections of both runs, one pair per protocol.
+    names: of the runs.
+
+  Raises:
+    InputError: as `check`.
+  """
+  check(pairs, names)
+  # What 14 letters of any typeface take.
+  short = [name if len(name) <= 14 else svg.fit(name, 80, 9) for name in names]
+  blocks = [f"{names[0]} against {names[1]}"]
+  for pair in pairs:
+    found = of_pair(pair)
+    columns = [table.Column(n) for n in ("method", *short, "difference")]
+    shown = table.Table(columns, [_numbers(row) for row in found])
+    blocks += [
+      text.heading(pair[0]),
+      "\n".join(table.lines(shown)),
+      "\n".join(
+        _wrap(
+          f"{row.label}: {verdict(row, names)}; {row.difference.wins} won, "
+          f"{row.difference.ties} tied, {row.difference.losses} lost."
+        )
+        for row in found
+      ),
+    ]
+  return "\n\n".join([*blocks, "\n".join(map(_wrap, NOTES))]) + "\n"
+
+
+def json_values(
+  pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")
+) -> dict[str, Any]:
+  """All numbers as JSON values: fractions, full precision, None for NaN.
+
+  Raises:
+    InputError: as `check`.
+  """
+  check(pairs, names)
+  return values.plain(
+    {
+      "names": names,
+      "difference": "the first minus the second, paired by episode",
+      "sections": [
+        {
+          "protocol": first.protocol,
+          "protocol_name": first.protocol_name,
+          "protocol_text": first.protocol_text,
+          "num_episodes": first.num_episodes,
+          "methods": {
+            row.name: {
+              "label": row.label,
+              "a": row.a._asdict(),
+              "b": row.b._asdict(),
+              "difference": row.difference._asdict(),
+              "verdict": verdict(row, names),
+            }
+            for row in of_pair(pair)
+          },
+        }
+        for pair in pairs
+        for first in [rows.first(pair[0])]
+      ],
+    }
+  )
+
+
+def _numbers(row: Row) -> list[table.Cell]:
+  """Method, both accuracies, difference."""
+  paired = row.difference
+  return [
+    table.Cell(row.label),
+    *(
+      table.Cell(text.plus_minus(s.mean, s.ci95), s.mean)
+      for s in (row.a, row.b)
+    ),
+    table.Cell(
+      text.plus_minus(paired.mean, paired.ci95, sign="+"), paired.mean
+    ),
+  ]
+
+
+def _wrap(words: str) -> str:
+  return textwrap.fill(words, 80, subsequent_indent="  ")
