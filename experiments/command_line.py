@@ -18,18 +18,22 @@ _DISTRIBUTED = flags.DEFINE_bool(
 )
 
 
-def run(main: Callable[[list[str]], None]) -> None:
+def run(main: Callable[[list[str]], None], *, arguments: int = 0) -> None:
   """Like `absl.app.run`, but `InputError` and `OSError` print one line.
 
   Exit status: 0 done, 1 bad input or a file system error, 130 interrupted.
   Any other exception is a fault of ours and keeps its traceback.
+
+  Args:
+    main: is given the name of the script and its arguments.
+    arguments: how many it takes that are no flags, at most.
   """
 
   def guarded(argv: list[str]) -> int:
-    if len(argv) > 1:
+    if len(argv) > 1 + arguments:
       print(
-        f"error: unexpected argument {argv[1]!r}; options are written "
-        "--name=value, --help lists them",
+        f"error: unexpected argument {argv[1 + arguments]!r}; options are "
+        "written --name=value, --help lists them",
         file=sys.stderr,
       )
       return 1

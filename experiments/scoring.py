@@ -24,6 +24,7 @@ from fsl_jax import (
   types,
 )
 
+_MOST_PICTURES = 300  # of an episode that is shown
 _OWN_NOTE = (
   "Hardness is that of the checkpoint's own base-class logits, so areas "
   "compare methods on this checkpoint, not one checkpoint with another."
@@ -146,6 +147,8 @@ def run(
       },
       notes=[*plan.notes, *_hardness_notes(plan, images)],
       sheet=_sheet(images, requests[0][0], sections[0]),
+      galleries=_galleries(images, requests[0][0], sections[0]),
+      class_names=images.class_names,
     )
 
   devices.on_first_process(write)
@@ -227,6 +230,8 @@ def _sheet(
     return None
   choice = report.most_changed(section)
   rows = source.rows(choice.episode)
+  if len(rows.support) + len(rows.query) > _MOST_PICTURES:
+    return None
   count = len(rows.query)
   return report.Sheet(
     support_images=dataset.images[rows.support],
@@ -237,4 +242,35 @@ def _sheet(
     after=section[after].predictions[choice.position, :count],
     class_names=tuple(dataset.class_names[c] for c in rows.class_ids),
     rule=choice.rule,
+  )
+
+
+def _galleries(
+  dataset: types.ClassIndexed,
+  source: episodes.source.Source,
+  section: report.Section,
+) -> list[report.Gallery]:
+  """The hardest and the easiest episodes, as pictures."""
+  first = next(iter(section.values()))
+  if not (np.isfinite(first.hardness) | np.isfinite(first.accuracy)).any():
+    return []
+  return [
+    report.Gallery(
+      selection, [_exhibit(dataset, source, i) for i in selection.episodes]
+    )
+    for selection in report.extremes(section)
+    if all(sum(source.sizes(i)) <= _MOST_PICTURES for i in selection.episodes)
+  ]
+
+
+def _exhibit(
+  dataset: types.ClassIndexed, source: episodes.source.Source, index: int
+) -> report.Exhibit:
+  rows = source.rows(index)
+  return report.Exhibit(
+    support_images=dataset.images[rows.support],
+    support_labels=rows.support_labels,
+    query_images=dataset.images[rows.query],
+    query_labels=rows.query_labels,
+    class_names=tuple(dataset.class_names[c] for c in rows.class_ids),
   )

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +17,7 @@ CURVES = ("support_loss", "support_accuracy", "query_entropy")
 
 
 def of_results(
-  results: dispatch.Results, b: int, options: Mapping[str, str]
+  results: dispatch.Results, b: int, methods: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
   """What is kept of episode `b` of a batch, without what it is filled up by."""
   hardness = results.hardness
@@ -26,7 +28,7 @@ def of_results(
     "labels": results.query_labels[b][results.query_mask[b]].tolist(),
     "hardness": None if hardness is None else _number(hardness[b]),
     "methods": {
-      name: {"options": options[name]} | _score(results, b, name)
+      name: {**methods[name], **_score(results, b, name)}
       for name in results.outputs
     },
   }
@@ -134,6 +136,14 @@ def inputs_digest(
   )
 
 
+def of_method(adapter: types.Adapter) -> dict[str, str]:
+  """What is kept of a method with each episode."""
+  return {
+    "options": options_digest(adapter),
+    "query_use": adapter.query_use,
+  }
+
+
 def options_digest(adapter: types.Adapter) -> str:
   """Digest of a method's options."""
   return _short_digest(
@@ -185,6 +195,42 @@ def result(
       name: np.asarray([r[name] for r in own], np.float64) for name in CURVES
     },
   )
+
+
+def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
+  """The results in a run folder, by method: an entry per protocol.
+
+  Episodes that an interrupted run did not reach are not in it.
+
+  Raises:
+    InputError: if there are none, or they are damaged.
+  """
+  file = pathlib.Path(path) / FILE
+  if not file.is_file():
+    raise types.InputError(f"{path} is no run folder with episodes: no {FILE}")
+  protocols: dict[str, list[dict[str, Any]]] = {}
+  for number, line in enumerate(file.read_bytes().splitlines(), 1):
+    try:
+      record = json.loads(line)
+      key = json.dumps(record["protocol"], sort_keys=True)
+      record["labels"], record["methods"], record["text"]
+    except (ValueError, KeyError, TypeError) as error:
+      raise types.InputError(
+        f"line {number} of {file} is damaged, or of another version ({error!r})"
+      ) from error
+    protocols.setdefault(key, []).append(record)
+  if not protocols:
+    raise types.InputError(f"{file} holds no episode")
+  loaded = []
+  for records in protocols.values():
+    records.sort(key=lambda record: record["index"])
+    loaded.append(
+      {
+        name: result(name, first["query_use"], records, records[0])
+        for name, first in records[0]["methods"].items()
+      }
+    )
+  return loaded
 
 
 def _filled(rows: Iterable[Sequence[int]]) -> np.ndarray:

@@ -148,7 +148,7 @@ def run_many(
       rows=devices.own_rows(programs.mesh, batch_size),
       embeddings=embeddings,
     )
-    options = {a.name: episode_records.options_digest(a) for a in adapters}
+    methods = {a.name: episode_records.of_method(a) for a in adapters}
     head_of_record = head | {"inputs": inputs, "chunks": chunks}
     left = sum(len(request.indices) for request in missing)
     with (
@@ -159,7 +159,7 @@ def run_many(
       for request, results in zip(missing, streamed, strict=True):
         # The rows after these are padding.
         records = [
-          head_of_record | episode_records.of_results(results, b, options)
+          head_of_record | episode_records.of_results(results, b, methods)
           for b in range(len(request.indices))
         ]
         fresh = [r for r in records if r["index"] not in done]

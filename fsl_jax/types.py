@@ -361,6 +361,16 @@ class EvalResult:
   support_accuracy: np.ndarray
   curves: Mapping[str, np.ndarray]
 
+  def at(self, positions: np.ndarray) -> "EvalResult":
+    """The same of some episodes: [k] integers, positions in `index`."""
+    arrays = {
+      field.name: getattr(self, field.name)[positions]
+      for field in dataclasses.fields(self)
+      if isinstance(getattr(self, field.name), np.ndarray)
+    }
+    curves = {name: curve[positions] for name, curve in self.curves.items()}
+    return dataclasses.replace(self, **arrays, curves=curves)
+
   @property
   def num_episodes(self) -> int:
     return len(self.index)
