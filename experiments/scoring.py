@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import command_line
 import jax
@@ -58,6 +58,23 @@ class Plan:
   notes: Sequence[str] = ()
 
 
+class Scored(NamedTuple):
+  """A plan that was carried out."""
+
+  folder: run_folder.RunFolder
+  sections: Sequence[report.Section]  # one per source
+  sources: list[episodes.source.Source]
+  dataset: types.ClassIndexed
+  notes: list[str]
+
+  @property
+  def provenance(self) -> dict[str, Any]:
+    return {
+      "config": self.folder.read_json("config.json"),
+      "starts": self.folder.read_json("provenance.json"),
+    }
+
+
 def run(
   plan: Plan,
   variables: types.Variables,
@@ -70,6 +87,38 @@ def run(
 
   Everything that can be checked is checked before the first episode.
   """
+  scored = evaluated(
+    plan, variables, meta, dataset_name=dataset_name, data_dir=data_dir
+  )
+  print(report.terminal(scored.sections))
+
+  def write() -> None:
+    first = (scored.dataset, scored.sources[0], scored.sections[0])
+    report.write(
+      scored.folder.path,
+      scored.sections,
+      title=plan.title,
+      provenance=scored.provenance,
+      notes=scored.notes,
+      sheet=_sheet(*first),
+      galleries=_galleries(*first),
+      class_names=scored.dataset.class_names,
+    )
+
+  devices.on_first_process(write)
+  return scored.folder.path / "report.html"
+
+
+def evaluated(
+  plan: Plan,
+  variables: types.Variables,
+  meta: Mapping[str, Any],
+  *,
+  dataset_name: str | None = None,
+  data_dir: str | None = None,
+) -> Scored:
+  """Evaluates; everything that can be checked is checked before the first
+  episode."""
   if not plan.methods:
     raise types.InputError("no method was named")
   backbone = backbones.create(**meta["backbone"])
@@ -134,25 +183,13 @@ def run(
     )
     for source, options in requests
   ]
-  print(report.terminal(sections))
-
-  def write() -> None:
-    report.write(
-      folder.path,
-      sections,
-      title=plan.title,
-      provenance={
-        "config": folder.read_json("config.json"),
-        "starts": folder.read_json("provenance.json"),
-      },
-      notes=[*plan.notes, *_hardness_notes(plan, images)],
-      sheet=_sheet(images, requests[0][0], sections[0]),
-      galleries=_galleries(images, requests[0][0], sections[0]),
-      class_names=images.class_names,
-    )
-
-  devices.on_first_process(write)
-  return folder.path / "report.html"
+  return Scored(
+    folder,
+    sections,
+    [source for source, _ in requests],
+    images,
+    [*plan.notes, *_hardness_notes(plan, images)],
+  )
 
 
 def _methods(plan: Plan, backbone: types.Backbone) -> list[types.Adapter]:

@@ -11,6 +11,7 @@ protocol. Matplotlib is loaded when a figure is drawn.
   values           sections                      -> JSON values
   figures          sections                      -> accuracy by method, hardness
   curves           a section                     -> what happened step by step
+  sweep            sections along an axis        -> accuracy by ways, shots, ...
   sheet, pictures  a section                     -> one episode by a rule, drawn
   gallery, thumbnails                            -> hardest, easiest episodes
   page             sections, figures, provenance -> one HTML page
@@ -19,7 +20,16 @@ protocol. Matplotlib is loaded when a figure is drawn.
   comparison_page  the same                      -> the files of a comparison
 """
 
-from fsl_jax.report import figures, page, rows, sheet, sorting, svg, tables
+from fsl_jax.report import (
+  figures,
+  page,
+  rows,
+  sheet,
+  sorting,
+  svg,
+  sweep,
+  tables,
+)
 from fsl_jax.report.assemble import all_figures, write
 from fsl_jax.report.comparison import json_values as comparison_json
 from fsl_jax.report.comparison import terminal as comparison_terminal
@@ -70,6 +80,7 @@ __all__ = [
   "sorting",
   "summary",
   "svg",
+  "sweep",
   "tables",
   "terminal",
   "write",

@@ -33,6 +33,7 @@ def write(
   sheet: sheet_lib.Sheet | None = None,
   galleries: Sequence[gallery_lib.Gallery] = (),
   class_names: Sequence[str] | None = None,
+  figures: Sequence[document.Figure] = (),
 ) -> list[pathlib.Path]:
   """Writes `result.json`, `figures/*.svg` and `report.html`.
 
@@ -47,6 +48,7 @@ def write(
     sheet: an episode to show as pictures.
     galleries: the hardest and the easiest episodes, as pictures.
     class_names: of the data set, by class id, for the accuracy by class.
+    figures: that come before those which the results always give.
 
   Returns:
     The paths of the files, the page last.
@@ -61,7 +63,7 @@ def write(
     "notes": list(notes),
     "provenance": dict(provenance or {}),
   }
-  drawn = all_figures(sections, sheet, galleries)
+  drawn = [*figures, *all_figures(sections, sheet, galleries)]
   return save(
     folder,
     values.dump(result),

@@ -1,0 +1,208 @@
+"""How accuracy changes with ways, shots, queries, imbalance or hardness.
+
+  python experiments/curves.py --curve=ways --checkpoint=runs/cifar_conv64 \
+      --num_episodes=300 --run_dir=runs/curves
+
+One curve a command; several may share a run folder, in which an episode that
+two curves have in common is computed once. The folder CURVE in it holds
+`result.json`, the figures and `report.html` of each. --curve=hardness is accuracy
+against hardness over ways 5, 10, 20 and shots 1, 5, with the fitted lines.
+"""
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import command_line
+import scoring
+from absl import flags
+
+from fsl_jax import adapt, checkpoint, extractors, report, types
+from fsl_jax.episodes import protocols, source
+from fsl_jax.pretrain import loop
+
+
+class Curve(NamedTuple):
+  """What is varied."""
+
+  axis: str
+  name: str  # of the field of the protocol
+  values: tuple[str, ...]  # by default
+  logarithmic: bool
+
+
+_CURVES = {
+  "ways": Curve("Ways", "ways", ("2", "5", "10", "20"), True),
+  "shots": Curve("Shots", "shots", ("1", "2", "5", "10", "20"), True),
+  "queries": Curve("Queries a class", "queries", ("1", "5", "15", "30"), True),
+  "dirichlet": Curve(
+    "Concentration a of the queries' classes, Dirichlet(a)",
+    "queries",
+    ("balanced", "5", "2", "1"),
+    False,
+  ),
+  "hardness": Curve("Hardness (nats)", "ways", ("5", "10", "20"), False),
+}
+_HARDNESS_SHOTS = ("1", "5")
+
+_CURVE = flags.DEFINE_enum("curve", None, list(_CURVES), "What is varied.")
+_VALUES = flags.DEFINE_list(
+  "values", None, "Its values; the default is by the curve."
+)
+_CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", None, "Run folder of pretrain.py, or a checkpoint in one."
+)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
+_METHODS = flags.DEFINE_list(
+  "methods",
+  ["support_init", "finetune", "transductive_finetune"],
+  f"Methods, of {', '.join(adapt.names())}.",
+)
+_DATASET = flags.DEFINE_string(
+  "dataset", None, "Data set. Default: the checkpoint's."
+)
+_SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Root folder of the prepared data sets."
+)
+_WAYS = flags.DEFINE_integer("ways", 5, "Ways, where they are not varied.")
+_SHOTS = flags.DEFINE_integer("shots", 1, "Shots, where they are not varied.")
+_QUERIES = flags.DEFINE_integer(
+  "queries", 15, "Queries a class, where they are not varied."
+)
+_SKIP = flags.DEFINE_bool(
+  "skip_small_classes", False, "Leaves out classes with too few images."
+)
+_NUM_EPISODES = flags.DEFINE_integer("num_episodes", 300, "Of each point.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and the adaptation.")
+_HARDNESS = flags.DEFINE_enum(
+  "hardness",
+  extractors.names()[0],
+  [*extractors.names(), "own"],
+  "Network that judges hardness; own is the checkpoint's.",
+)
+_HARDNESS_WEIGHTS = flags.DEFINE_string(
+  "hardness_weights", None, "Its file of weights, where no package has them."
+)
+_HARDNESS_SIZE = flags.DEFINE_integer(
+  "hardness_size_px", None, "Enlarges images for it. Default: as they are."
+)
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  name = command_line.required(_CURVE)
+  curve = _CURVES[name]
+  labels = tuple(_VALUES.value or curve.values)
+  if curve.logarithmic:
+    list(map(_number, labels))
+  made = [
+    protocols.make(**values)
+    for label in labels
+    for values in _protocols(name, curve, label)
+  ]
+  path = pathlib.Path(command_line.required(_CHECKPOINT))
+  if checkpoint.exists(path / loop.BEST):
+    path = path / loop.BEST
+  variables, meta = checkpoint.restore(path)
+  plan = scoring.Plan(
+    run_dir=command_line.required(_RUN_DIR),
+    title=f"Accuracy by {name}",
+    methods={method: {} for method in _METHODS.value},
+    sources=lambda dataset: [
+      source.Drawn(dataset, protocol, _SEED.value) for protocol in made
+    ],
+    num_episodes=[_NUM_EPISODES.value] * len(made),
+    hardness=_HARDNESS.value,
+    hardness_weights=_HARDNESS_WEIGHTS.value,
+    hardness_size_px=_HARDNESS_SIZE.value,
+    split=_SPLIT.value,
+    seed=_SEED.value,
+  )
+  scored = scoring.evaluated(
+    plan,
+    variables,
+    meta,
+    dataset_name=_DATASET.value,
+    data_dir=_DATA_DIR.value,
+  )
+  print(report.terminal(scored.sections))
+  title = f"{scored.dataset.name}, {meta['backbone']['name']}"
+  page = _write(name, curve, labels, title, scored)
+  print(f"\ncurve: {page}")
+
+
+def _protocols(name: str, curve: Curve, label: str) -> list[dict[str, Any]]:
+  """Values of the protocols of one value of what is varied."""
+  usual: dict[str, Any] = {
+    "ways": _WAYS.value,
+    "shots": _SHOTS.value,
+    "queries": _QUERIES.value,
+    "small_classes": "skip" if _SKIP.value else "refuse",
+  }
+  if name == "hardness":
+    return [
+      usual | {"ways": label, "shots": shots} for shots in _HARDNESS_SHOTS
+    ]
+  if name == "dirichlet":
+    total = _WAYS.value * _QUERIES.value
+    if label == "balanced":
+      return [usual]
+    return [usual | {"queries": f"dirichlet:{total}:{label}"}]
+  return [usual | {curve.name: label}]
+
+
+def _write(
+  name: str,
+  curve: Curve,
+  labels: Sequence[str],
+  title: str,
+  scored: scoring.Scored,
+) -> pathlib.Path:
+  """Table, figures and page of a curve in a folder of its own."""
+  figures = []
+  # Hardness is no number of the protocol; every report draws it.
+  if name != "hardness":
+    points = [
+      report.sweep.Point(
+        label,
+        math.log2(_number(label)) if curve.logarithmic else place,
+        section,
+      )
+      for place, (label, section) in enumerate(
+        zip(labels, scored.sections, strict=True)
+      )
+    ]
+    figures.append(
+      report.Figure(
+        name,
+        f"Accuracy by {name}",
+        report.sweep.accuracy_along(points, curve.axis, title),
+        report.sweep.caption(points, curve.axis),
+      )
+    )
+  *_, page = report.write(
+    scored.folder.path / name,
+    scored.sections,
+    title=f"Accuracy by {name}: {title}",
+    provenance=scored.provenance,
+    notes=scored.notes,
+    class_names=scored.dataset.class_names,
+    figures=figures,
+  )
+  return page
+
+
+def _number(label: str) -> float:
+  try:
+    number = float(label)
+  except ValueError:
+    number = 0.0
+  if number <= 0:
+    raise types.InputError(f"--values must be numbers, got {label!r}")
+  return number
+
+
+if __name__ == "__main__":
+  command_line.run(main)
