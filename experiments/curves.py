@@ -5,8 +5,9 @@
 
 One curve a command; several may share a run folder, in which an episode that
 two curves have in common is computed once. The folder CURVE in it holds
-`result.json`, the figures and `report.html` of each. --curve=hardness is accuracy
-against hardness over ways 5, 10, 20 and shots 1, 5, with the fitted lines.
+`result.json`, the figures and `report.html` of each. --curve=hardness is
+accuracy against hardness over ways 5, 10, 20 and shots 1, 5, with the fitted
+lines.
 """
 
 import math
