@@ -27,6 +27,7 @@ from fsl_jax.pretrain import loop
 class Curve(NamedTuple):
   """What is varied."""
 
+  title: str
   axis: str
   name: str  # of the field of the protocol
   values: tuple[str, ...]  # by default
@@ -34,16 +35,33 @@ class Curve(NamedTuple):
 
 
 _CURVES = {
-  "ways": Curve("Ways", "ways", ("2", "5", "10", "20"), True),
-  "shots": Curve("Shots", "shots", ("1", "2", "5", "10", "20"), True),
-  "queries": Curve("Queries a class", "queries", ("1", "5", "15", "30"), True),
+  "ways": Curve(
+    "Accuracy by ways", "Ways", "ways", ("2", "5", "10", "20"), True
+  ),
+  "shots": Curve(
+    "Accuracy by shots", "Shots", "shots", ("1", "2", "5", "10", "20"), True
+  ),
+  "queries": Curve(
+    "Accuracy by number of queries",
+    "Queries a class",
+    "queries",
+    ("1", "5", "15", "30"),
+    True,
+  ),
   "dirichlet": Curve(
+    "Accuracy by imbalance of the queries",
     "Concentration a of the queries' classes, Dirichlet(a)",
     "queries",
     ("balanced", "5", "2", "1"),
     False,
   ),
-  "hardness": Curve("Hardness (nats)", "ways", ("5", "10", "20"), False),
+  "hardness": Curve(
+    "Accuracy against hardness",
+    "Hardness (nats)",
+    "ways",
+    ("5", "10", "20"),
+    False,
+  ),
 }
 _HARDNESS_SHOTS = ("1", "5")
 
@@ -109,7 +127,7 @@ def main(argv: list[str]) -> None:
   variables, meta = checkpoint.restore(path)
   plan = scoring.Plan(
     run_dir=command_line.required(_RUN_DIR),
-    title=f"Accuracy by {name}",
+    title=curve.title,
     methods={method: {} for method in _METHODS.value},
     sources=lambda dataset: [
       source.Drawn(dataset, protocol, _SEED.value) for protocol in made
@@ -178,7 +196,7 @@ def _write(
     figures.append(
       report.Figure(
         name,
-        f"Accuracy by {name}",
+        curve.title,
         report.sweep.accuracy_along(points, curve.axis, title),
         report.sweep.caption(points, curve.axis),
       )
@@ -186,7 +204,7 @@ def _write(
   *_, page = report.write(
     scored.folder.path / name,
     scored.sections,
-    title=f"Accuracy by {name}: {title}",
+    title=f"{curve.title}: {title}",
     provenance=scored.provenance,
     notes=scored.notes,
     class_names=scored.dataset.class_names,

@@ -183,6 +183,7 @@ def _episodes(panel: Any, sections: Sequence[rows.Section], looks: Any) -> None:
 
 
 def _protocol_keys(panel: Any, sections: Sequence[rows.Section]) -> list[Any]:
+  short = [text.short_heading(section) for section in sections]
   keys = []
   for number, section in enumerate(sections):
     keys += panel.plot(
@@ -191,7 +192,10 @@ def _protocol_keys(panel: Any, sections: Sequence[rows.Section]) -> list[Any]:
       linestyle="none",
       marker=_MARKERS[number % len(_MARKERS)],
       color=svg.FAINT_INK,
-      label=text.short_heading(section),
+      # Protocols may differ in their queries alone.
+      label=short[number]
+      if short.count(short[number]) == 1
+      else svg.fit(rows.first(section).protocol_text, 140, 8.5),
     )
   return keys
 

@@ -104,13 +104,19 @@ def of_section(section: Section) -> list[Row]:
 
 
 def class_intervals(section: Section) -> dict[str, statistics.Interval]:
-  """By method: of the mean, over the choice of classes too.
+  """By method: of the mean, over the choice of classes too, within [0, 1].
 
   Apart from `of_section`, for the sake of the time they take.
   """
-  return {
+  intervals = {
     name: statistics.class_interval(result.accuracy, result.class_ids)
     for name, result in section.items()
+  }
+  return {
+    name: interval._replace(
+      low=max(interval.low, 0.0), high=min(interval.high, 1.0)
+    )
+    for name, interval in intervals.items()
   }
 
 
