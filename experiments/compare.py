@@ -8,12 +8,10 @@ A of the first run with B of the second, which may be the same folder. Prints a
 table per protocol, and with --run_dir writes `comparison.html`.
 """
 
-import json
 import pathlib
-from typing import Any
 
 import command_line
-import numpy as np
+import stored_runs
 from absl import flags
 
 from fsl_jax import episode_records, report, types
@@ -22,8 +20,6 @@ _METHODS = flags.DEFINE_list(
   "methods", None, "One of the first run and one of the second."
 )
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for the page.")
-
-Section = dict[str, types.EvalResult]
 
 
 def main(argv: list[str]) -> None:
@@ -40,8 +36,8 @@ def main(argv: list[str]) -> None:
       _RUN_DIR.value,
       pairs,
       title=f"{names[0]} against {names[1]}",
-      provenance_a=_provenance(paths[0]),
-      provenance_b=_provenance(paths[1]),
+      provenance_a=stored_runs.provenance(paths[0]),
+      provenance_b=stored_runs.provenance(paths[1]),
       names=names,
     )
     print(f"page: {page}")
@@ -61,46 +57,24 @@ def _names(paths: list[pathlib.Path]) -> tuple[str, str]:
   return "A", "B"
 
 
-def _pairs(paths: list[pathlib.Path]) -> list[tuple[Section, Section]]:
+def _pairs(paths: list[pathlib.Path]) -> list[stored_runs.Pair]:
   """The sections of both runs by protocol, on the episodes both have."""
-  _check_configs(paths)
+  stored_runs.check_configs(*paths)
   first, second = (episode_records.load(path) for path in paths)
   pairs = []
   for a in first:
     for b in second:
       one, other = next(iter(a.values())), next(iter(b.values()))
       if one.protocol == other.protocol:
-        pairs.append(_same_episodes(*_chosen(a, b, paths), paths))
+        pairs.append(stored_runs.same_episodes(*_chosen(a, b, paths), paths))
   if not pairs:
     raise types.InputError(f"{paths[0]} and {paths[1]} share no protocol")
   return pairs
 
 
-def _check_configs(paths: list[pathlib.Path]) -> None:
-  """Refuses runs whose episodes are not the same pictures."""
-  configs = [_read(path / "config.json") for path in paths]
-  for name, of in (
-    ("data set", lambda c: c["data"]["name"]),
-    ("split", lambda c: c["data"]["split"]),
-    ("data fingerprint", lambda c: c["data"]["fingerprint"]),
-    ("seed", lambda c: c["seed"]),
-  ):
-    try:
-      a, b = map(of, configs)
-    except (KeyError, TypeError) as error:
-      raise types.InputError(
-        f"{paths[0]} or {paths[1]} is no run folder of evaluate.py"
-      ) from error
-    if a != b:
-      raise types.InputError(
-        f"the runs met different episodes: {name} {a!r} in {paths[0]}, {b!r} "
-        f"in {paths[1]}"
-      )
-
-
 def _chosen(
-  a: Section, b: Section, paths: list[pathlib.Path]
-) -> tuple[Section, Section]:
+  a: stored_runs.Section, b: stored_runs.Section, paths: list[pathlib.Path]
+) -> stored_runs.Pair:
   """The methods to compare, under equal names."""
   if _METHODS.value is None:
     names = [name for name in a if name in b]
@@ -118,55 +92,9 @@ def _chosen(
     if name not in section:
       raise types.unknown_name(f"method in {path}", name, section)
   first, second = _METHODS.value
-  key = first if first == second else f"{first} and {second}"
+  labels = dict.fromkeys(map(report.rows.label, _METHODS.value))
+  key = first if first == second else " and ".join(labels)
   return {key: a[first]}, {key: b[second]}
-
-
-def _same_episodes(
-  a: Section, b: Section, paths: list[pathlib.Path]
-) -> tuple[Section, Section]:
-  """Both on the episodes that both runs have reached."""
-  one, other = next(iter(a.values())), next(iter(b.values()))
-  _, in_a, in_b = np.intersect1d(one.index, other.index, return_indices=True)
-  if not len(in_a):
-    raise types.InputError(f"{paths[0]} and {paths[1]} share no episode")
-  for name in ("class_ids", "labels"):
-    if not _equal(getattr(one, name)[in_a], getattr(other, name)[in_b]):
-      raise types.InputError(
-        f"episodes of the same number differ between {paths[0]} and {paths[1]}"
-      )
-  return (
-    {name: result.at(in_a) for name, result in a.items()},
-    {name: result.at(in_b) for name, result in b.items()},
-  )
-
-
-def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-  """Whether rows are equal but for how far -1 fills them up."""
-  width = max(a.shape[1], b.shape[1])
-  a, b = (
-    np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=-1)
-    for x in (a, b)
-  )
-  return bool(np.array_equal(a, b))
-
-
-def _provenance(path: pathlib.Path) -> dict[str, Any]:
-  return {
-    "config": _read(path / "config.json"),
-    "starts": _read(path / "provenance.json"),
-  }
-
-
-def _read(path: pathlib.Path) -> Any:
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except FileNotFoundError as error:
-    raise types.InputError(
-      f"{path.parent} is no run folder: no {path.name}"
-    ) from error
-  except ValueError as error:
-    raise types.InputError(f"{path} is damaged ({error})") from error
 
 
 if __name__ == "__main__":

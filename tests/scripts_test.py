@@ -286,3 +286,107 @@ def test_damaged_checkpoint_is_one_sentence(runs, tmp_path):
   assert done.returncode == 1
   assert "is damaged" in done.stderr
   assert "Traceback" not in done.stderr
+
+
+_SMALL = ("--queries=3", "--num_episodes=4", "--hardness=own")
+
+
+@pytest.fixture(scope="module")
+def evaluated(runs, tmp_path_factory) -> pathlib.Path:
+  """A run of two methods without steps on four episodes."""
+  folder = tmp_path_factory.mktemp("evaluated") / "run"
+  _succeed(
+    "evaluate",
+    runs.data,
+    f"--checkpoint={runs.demo / 'pretrain'}",
+    f"--run_dir={folder}",
+    "--methods=support_init,prototype",
+    *_SMALL,
+  )
+  return folder
+
+
+def test_episodes_of_a_file_give_the_numbers_of_their_protocol(
+  runs, evaluated, tmp_path
+):
+  file = tmp_path / "episodes.npz"
+  output = _succeed(
+    "episodes",
+    runs.data,
+    "--dataset=icons",
+    "--queries=3",
+    "--num_episodes=4",
+    f"--output={file}",
+  )
+  assert "5-way 1-shot, 3 queries a class" in output
+  arguments = (
+    "evaluate",
+    runs.data,
+    f"--checkpoint={runs.demo / 'pretrain'}",
+    "--methods=support_init,prototype",
+    "--num_episodes=4",
+    "--hardness=own",
+    f"--episodes={file}",
+  )
+  _succeed(*arguments, f"--run_dir={tmp_path / 'run'}")
+  from_file, drawn = _records(tmp_path / "run"), _records(evaluated)
+  for name in ("class_ids", "labels", "hardness", "methods"):
+    assert [r[name] for r in from_file] == [r[name] for r in drawn]
+  twice = _run(*arguments, "--ways=5", f"--run_dir={tmp_path / 'other'}")
+  assert twice.returncode == 1
+  assert "--ways has no effect on episodes from a file" in twice.stderr
+
+
+def test_compare(evaluated, tmp_path):
+  output = _succeed(
+    "compare",
+    str(evaluated),
+    str(evaluated),
+    "--methods=prototype,support_init",
+    f"--run_dir={tmp_path}",
+  )
+  records = _records(evaluated)
+  prototype, start = (
+    np.mean([r["methods"][name]["accuracy"] for r in records])
+    for name in ("prototype", "support_init")
+  )
+  assert f"{100 * (prototype - start):+z.2f}" in output
+  assert (tmp_path / "comparison.html").stat().st_size > 1000
+  alone = _run("compare", str(evaluated))
+  assert alone.returncode == 1
+  assert "two run folders are compared, got 1" in alone.stderr
+  missing = _run("compare", str(evaluated), str(tmp_path))
+  assert missing.returncode == 1
+  assert "no run folder" in missing.stderr
+
+
+def test_pool_refuses_one_pre_training_twice(evaluated):
+  done = _run("pool", str(evaluated), str(evaluated))
+  assert done.returncode == 1
+  assert "same checkpoint" in done.stderr
+
+
+def test_curve(runs, tmp_path):
+  output = _succeed(
+    "curves",
+    runs.data,
+    "--curve=ways",
+    "--values=2,4",
+    f"--checkpoint={runs.demo / 'pretrain'}",
+    f"--run_dir={tmp_path}",
+    "--methods=support_init,prototype",
+    *_SMALL,
+  )
+  assert "2-way 1-shot" in output
+  assert "4-way 1-shot" in output
+  assert len(_records(tmp_path)) == 8
+  assert (tmp_path / "ways" / "figures" / "ways.svg").stat().st_size > 1000
+  done = _run(
+    "curves",
+    "--curve=ways",
+    "--values=two",
+    f"--checkpoint={runs.demo / 'pretrain'}",
+    f"--run_dir={tmp_path}",
+  )
+  assert done.returncode == 1
+  assert "--values must be numbers, got 'two'" in done.stderr
