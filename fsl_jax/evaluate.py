@@ -70,7 +70,7 @@ def run_many(
     extractor: network of the hardness; None leaves hardness NaN.
     extractor_variables: of `extractor`; None takes `variables`.
     embeddings: [n, P] float32 of all images of `dataset`, by which hardness is
-      judged instead of by `extractor`; see `hardness.embeddings`.
+      judged instead of by `extractor`; see `extractors.embeddings`.
     programs: of the same adapters, kept between calls so that equal shapes
       are compiled once; None compiles here.
     folder: where one JSON line per episode is kept, in `episodes.jsonl`;
