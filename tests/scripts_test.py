@@ -19,6 +19,7 @@ def _own_compilation_cache(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("compiled")
     patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
     patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     yield
 
 
@@ -140,8 +141,9 @@ def test_frozen_methods_use_cached_features(runs, tmp_path, monkeypatch):
       f"--run_dir={tmp_path / name}",
       "--methods=prototype,support_init",
     )
-  (kept,) = (tmp_path / "cache/fsl_jax/features").iterdir()
-  assert kept.suffix == ".npy"
+  # Of the checkpoint, and of the network that judges hardness.
+  kept = list((tmp_path / "cache/fsl_jax/features").iterdir())
+  assert [file.suffix for file in kept] == [".npy"] * 2
   frozen = _records(tmp_path / "first")
   assert frozen == _records(tmp_path / "second")
   whole = [r for r in _records(runs.demo) if r["protocol"]["shots"] == 1]
