@@ -20,16 +20,22 @@ _MIN_SPREAD = 1e-12  # nats^2; hardness that varies less defines no line
 ExtractFn = Callable[[types.Variables, types.Array], jax.Array]
 
 
-def log_odds(
+class Queries(NamedTuple):
+  """What fixed embeddings say of each query of an episode."""
+
+  log_odds: jax.Array  # [T] float32, nats
+  predictions: jax.Array  # [T] int32 in [0, N), the nearest class mean
+
+
+def of_queries(
   support: types.Array,
   support_labels: types.Array,
   support_mask: types.Array,
   query: types.Array,
   query_labels: types.Array,
-  query_mask: types.Array,
   num_ways: int,
-) -> jax.Array:
-  """Mean over queries of log((1 - p) / p), p of the true class (eq. 9).
+) -> Queries:
+  """log((1 - p) / p) of each query, p of the true class (eq. 9).
 
   p is the softmax over cosines between a query and the class weights, which
   are the normalised means of raw support embeddings. Uniform p gives
@@ -41,11 +47,7 @@ def log_odds(
     support_mask: [S] bool.
     query: [T, P] embeddings.
     query_labels: [T] int32 in [0, N).
-    query_mask: [T] bool.
     num_ways: N.
-
-  Returns:
-    [] float32, nats (unbatched).
   """
   head = heads.support_init(support, support_labels, support_mask, num_ways)
   present = heads.present_classes(support_labels, support_mask, num_ways)
@@ -54,7 +56,27 @@ def log_odds(
   # log((1 - p) / p) without forming p: sum over the others, minus the own.
   others = jax.nn.logsumexp(jnp.where(true, -jnp.inf, cosines), axis=-1)
   own = jnp.where(true, cosines, 0).sum(-1)
-  return losses.masked_mean(others - own, query_mask)
+  return Queries(others - own, cosines.argmax(-1))
+
+
+def log_odds(
+  support: types.Array,
+  support_labels: types.Array,
+  support_mask: types.Array,
+  query: types.Array,
+  query_labels: types.Array,
+  query_mask: types.Array,
+  num_ways: int,
+) -> jax.Array:
+  """Hardness of an episode: [] float32, nats (unbatched).
+
+  The mean of `of_queries` over the queries where `query_mask` [T] is True;
+  the other arguments are those of `of_queries`.
+  """
+  queries = of_queries(
+    support, support_labels, support_mask, query, query_labels, num_ways
+  )
+  return losses.masked_mean(queries.log_odds, query_mask)
 
 
 def extractor(backbone: types.Backbone) -> ExtractFn:

@@ -31,6 +31,7 @@ LEVELS = {
   "features": 3,
   "hardness": 3,
   "pretrain": 3,
+  "dataset_hardness": 4,
   "dispatch": 4,
   "extractors": 4,
   "episode_records": 5,
@@ -38,7 +39,15 @@ LEVELS = {
   # Made from results alone.
   "report": 7,
 }
-EXCEPTIONS = {"report": {"types", "hardness", "statistics", "diagnosis"}}
+EXCEPTIONS = {
+  "report": {
+    "types",
+    "hardness",
+    "dataset_hardness",
+    "statistics",
+    "diagnosis",
+  }
+}
 
 # Which part of the library may import a package.
 ONLY_IN = {

@@ -1,0 +1,152 @@
+"""Tells how hard a data set is, and which of its classes, with no method.
+
+  python experiments/hardness.py --dataset=icons --shots=1,5 --queries=3 \
+      --run_dir=runs/icons_hardness
+  python experiments/hardness.py --dataset=image_folder/birds --split=base \
+      --run_dir=runs/birds_hardness
+
+A network trained on ImageNet judges; no checkpoint is needed. The run folder
+holds `result.json`, the figures and `hardness.html`; see docs/hardness.md.
+"""
+
+import time
+
+import command_line
+import protocol_flags
+from absl import flags
+
+from fsl_jax import (
+  data,
+  dataset_hardness,
+  devices,
+  episodes,
+  extractors,
+  report,
+  run_folder,
+  types,
+)
+from fsl_jax.report import dataset_page, dataset_tables
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
+_DATASET = flags.DEFINE_string(
+  "dataset", None, f"Data set: {', '.join(data.names())}."
+)
+_SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Root folder of the prepared data sets."
+)
+_HARDNESS = flags.DEFINE_enum(
+  "hardness",
+  extractors.names()[0],
+  list(extractors.names()),
+  "Network that judges.",
+)
+_HARDNESS_WEIGHTS = flags.DEFINE_string(
+  "hardness_weights", None, "Its file of weights, where no package has them."
+)
+_HARDNESS_SIZE = flags.DEFINE_integer(
+  "hardness_size_px", None, "Enlarges images for it. Default: as they are."
+)
+_NUM_EPISODES = flags.DEFINE_integer(
+  "num_episodes", 1000, "Episodes of each protocol."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the episodes.")
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  run_dir = command_line.required(_RUN_DIR)
+  dataset = data.load(
+    command_line.required(_DATASET), _SPLIT.value, data_dir=_DATA_DIR.value
+  )
+  types.check_whole("num_episodes", _NUM_EPISODES.value, at_least=1)
+  sources = protocol_flags.sources(dataset, seed=_SEED.value)
+  for source in sources:
+    source.check(_NUM_EPISODES.value)
+  judge = extractors.load(
+    _HARDNESS.value,
+    path=_HARDNESS_WEIGHTS.value,
+    image_size_px=_HARDNESS_SIZE.value,
+  )
+  size = _HARDNESS_SIZE.value or dataset.image_size_px
+  folder = run_folder.RunFolder(run_dir, _config(dataset, judge, size))
+  embeddings = extractors.embeddings(
+    judge, dataset, cache_dir=command_line.cache_dir("features")
+  )
+  start = time.perf_counter()
+  judged = [
+    dataset_hardness.of_source(source, embeddings, _NUM_EPISODES.value)
+    for source in sources
+  ]
+  seconds = time.perf_counter() - start
+  print(dataset_tables.terminal(judged, dataset.class_names))
+  count = len(sources) * _NUM_EPISODES.value
+  print(f"{count:,} episodes judged in {seconds:.1f} s")
+
+  def write() -> None:
+    dataset_page.write(
+      folder.path,
+      judged,
+      dataset.class_names,
+      title=f"Hardness: {dataset.name}, {dataset.split}",
+      provenance={
+        "config": folder.read_json("config.json"),
+        "starts": folder.read_json("provenance.json"),
+      },
+      notes=[
+        f"Judged by the logits of {_HARDNESS.value}, trained on ImageNet, at "
+        f"{size} px."
+      ],
+      galleries=[
+        _galleries(source, of_protocol)
+        for source, of_protocol in zip(sources, judged, strict=True)
+      ],
+    )
+
+  devices.on_first_process(write)
+  print(f"report: {folder.path / 'hardness.html'}")
+
+
+def _config(
+  dataset: types.ClassIndexed, judge: extractors.Extractor, size: int
+) -> dict[str, object]:
+  return {
+    "seed": _SEED.value,
+    "data": {
+      "name": dataset.name,
+      "split": dataset.split,
+      "image_size_px": dataset.image_size_px,
+      "fingerprint": dataset.fingerprint,
+    },
+    "hardness": {
+      "extractor": _HARDNESS.value,
+      "digest": judge.digest,
+      "image_size_px": size,
+    },
+  }
+
+
+def _galleries(
+  source: episodes.source.Source, judged: dataset_hardness.Judged
+) -> list[report.Gallery]:
+  """The pictures of the hardest and of the easiest episodes."""
+  return [
+    report.Gallery(selection, [_exhibit(source, i) for i in selection.episodes])
+    for selection in report.extremes(dataset_tables.section(judged))
+    if selection.episodes
+  ]
+
+
+def _exhibit(source: episodes.source.Source, index: int) -> report.Exhibit:
+  rows, dataset = source.rows(index), source.dataset
+  return report.Exhibit(
+    support_images=dataset.images[rows.support],
+    support_labels=rows.support_labels,
+    query_images=dataset.images[rows.query],
+    query_labels=rows.query_labels,
+    class_names=tuple(dataset.class_names[c] for c in rows.class_ids),
+  )
+
+
+if __name__ == "__main__":
+  command_line.run(main)

@@ -1,0 +1,214 @@
+"""How hard the episodes and classes of a data set are, with no method at all.
+
+One fixed network judges: by the cosines that hardness is made of it also has
+an answer of its own for each query, the nearest class mean.
+"""
+
+import contextlib
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fsl_jax import hardness as hardness_lib
+from fsl_jax import types
+from fsl_jax.episodes import feeder
+from fsl_jax.episodes import source as source_lib
+
+METHOD = "nearest class mean"
+BATCH_SIZE = 64  # episodes; changes no result
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+  """Episodes of one protocol, judged by fixed embeddings.
+
+  Attributes:
+    result: hardness of n episodes, and accuracy and predictions of the nearest
+      class mean, for which nothing is adapted: the predictions are the initial
+      ones, `support_accuracy` is NaN and there are no curves.
+    log_odds: [n, T] float64 nats of each query; NaN beyond an episode's own.
+      Their mean over an episode is its hardness.
+  """
+
+  result: types.EvalResult
+  log_odds: np.ndarray
+
+
+def of_source(
+  source: source_lib.Source,
+  embeddings: np.ndarray,
+  num_episodes: int,
+  *,
+  batch_size: int = BATCH_SIZE,
+) -> Judged:
+  """Judges episodes 0 to num_episodes - 1 of a source; reads no image.
+
+  Source: section 4.4, equation 9. At most six programs are compiled, however
+  much the episodes differ in size.
+
+  Args:
+    source: of the episodes.
+    embeddings: [n, P] float32 of all images of its data set, see
+      `extractors.embeddings`.
+    num_episodes: how many.
+    batch_size: episodes per call of the compiled program.
+
+  Raises:
+    InputError: if the source has not as many episodes, the embeddings are not
+      of its images, or an episode has a single way, which leaves nothing to
+      take a query for.
+  """
+  types.check_whole("num_episodes", num_episodes, at_least=1)
+  types.check_whole("batch_size", batch_size, at_least=1)
+  source.check(num_episodes)
+  shapes = source.shapes
+  num_images = len(source.dataset.class_ids)
+  if embeddings.ndim != 2 or len(embeddings) != num_images:
+    raise types.InputError(
+      f"embeddings must be [{num_images}, P], one row per image of "
+      f"{source.dataset.name}, split {source.dataset.split!r}, got "
+      f"{list(embeddings.shape)}"
+    )
+  # Episodes of embeddings instead of images, drawn as ever.
+  over_embeddings: source_lib.Source = dataclasses.replace(
+    source,  # type: ignore[type-var]
+    dataset=dataclasses.replace(source.dataset, images=embeddings),
+  )
+  class_ids = np.full((num_episodes, shapes[-1].ways), -1, np.int64)
+  shape = (num_episodes, max(shape.query for shape in shapes))
+  labels, predictions = np.full(shape, -1), np.full(shape, -1)
+  log_odds = np.full(shape, np.nan)
+  hardness = np.full(num_episodes, np.nan)
+  requests = feeder.requests(source, num_episodes, batch_size)
+  stream = feeder.batches(over_embeddings, requests, batch_size=batch_size)
+  with contextlib.closing(stream):
+    for batch in stream:
+      judged = jax.device_get(_judge(batch.episodes))
+      # The rows after these are padding.
+      episodes, (of_episodes, of_queries) = jax.tree.map(
+        lambda x, mask=batch.mask: x[mask], (batch.episodes, judged)
+      )
+      i, own = episodes.index, episodes.task.query_mask
+      width = own.shape[1]
+      single = (episodes.class_ids >= 0).sum(1) < 2
+      if single.any():
+        raise types.InputError(
+          f"hardness needs at least 2 ways, but episode {i[single][0]} of "
+          f"{source.name} has one"
+        )
+      class_ids[i] = episodes.class_ids
+      hardness[i] = of_episodes
+      labels[i, :width] = np.where(own, episodes.query_labels, -1)
+      predictions[i, :width] = np.where(own, of_queries.predictions, -1)
+      log_odds[i, :width] = np.where(own, of_queries.log_odds, np.nan)
+  own = labels >= 0
+  # There was room for more than the largest of these episodes may need.
+  ways, width = (class_ids >= 0).sum(1).max(), own.sum(1).max()
+  result = types.EvalResult(
+    method=METHOD,
+    query_use="nothing",
+    protocol=source.values(),
+    protocol_name=source.name,
+    protocol_text=source.text,
+    index=np.arange(num_episodes),
+    class_ids=class_ids[:, :ways],
+    labels=labels[:, :width],
+    accuracy=((predictions == labels) & own).sum(1) / own.sum(1),
+    hardness=hardness,
+    predictions=predictions[:, :width],
+    initial_predictions=predictions[:, :width],
+    support_accuracy=np.full(num_episodes, np.nan),
+    curves={},
+  )
+  return Judged(result, log_odds[:, :width])
+
+
+@jax.jit
+def _judge(
+  episodes: types.Episode,
+) -> tuple[jax.Array, hardness_lib.Queries]:
+  """Of episodes whose images are embeddings: [B], and [B, T] each."""
+
+  def of_one(episode):
+    task = episode.task
+    queries = hardness_lib.of_queries(
+      task.support_images,
+      task.support_labels,
+      task.support_mask,
+      task.query_images,
+      episode.query_labels,
+      task.num_ways,
+    )
+    embeddings = (task.support_images, task.query_images)
+    return hardness_lib.of_embeddings(episode, embeddings), queries
+
+  return jax.lax.map(of_one, episodes)
+
+
+class Classes(NamedTuple):
+  """Classes that were asked for, the hardest first."""
+
+  class_ids: np.ndarray  # [c] int64
+  log_odds: np.ndarray  # [c] float64 nats, mean over the queries of the class
+  accuracy: np.ndarray  # [c] float64 fraction of them, of the nearest mean
+  num_queries: np.ndarray  # [c] int64, in all episodes
+
+
+def by_class(judged: Judged) -> Classes:
+  """Which classes are hard, by the mean log-odds of the queries of each."""
+  true, predicted = _query_classes(judged)
+  log_odds = judged.log_odds[judged.result.labels >= 0]
+  class_ids, of_query = np.unique(true, return_inverse=True)
+  count = np.bincount(of_query)
+  mean = np.bincount(of_query, log_odds) / count
+  right = np.bincount(of_query, true == predicted)
+  order = np.argsort(-mean, stable=True)
+  return Classes(
+    class_ids[order], mean[order], (right / count)[order], count[order]
+  )
+
+
+class Pair(NamedTuple):
+  """Two classes, and how often one was taken for the other."""
+
+  first: int  # class id, below `second`
+  second: int
+  num_confused: int  # queries of either that were taken for the other
+  num_queries: int  # of either, in episodes that hold both
+
+
+def confused_pairs(judged: Judged, num_pairs: int) -> list[Pair]:
+  """The pairs with the most confused queries, most first.
+
+  Fewer than `num_pairs` where fewer were confused at all.
+  """
+  true, predicted = _query_classes(judged)
+  wrong = np.sort(np.stack([true, predicted])[:, true != predicted], axis=0)
+  pairs, counts = np.unique(wrong, axis=1, return_counts=True)
+  order = np.argsort(-counts, stable=True)[:num_pairs]
+  return [
+    Pair(first, second, count, _num_queries(judged.result, first, second))
+    for first, second, count in np.vstack([pairs, counts])[:, order].T.tolist()
+  ]
+
+
+def _num_queries(result: types.EvalResult, first: int, second: int) -> int:
+  """Queries of two classes in the episodes that hold both."""
+  is_first, is_second = result.class_ids == first, result.class_ids == second
+  both = is_first.any(1) & is_second.any(1)
+  labels = result.labels[both]
+  return sum(
+    int((labels == label[both].argmax(1)[:, None]).sum())
+    for label in (is_first, is_second)
+  )
+
+
+def _query_classes(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+  """[m] int64 true and predicted classes of all queries, row by row."""
+  result = judged.result
+  episode, query = np.nonzero(result.labels >= 0)
+  true = result.class_ids[episode, result.labels[episode, query]]
+  predicted = result.class_ids[episode, result.predictions[episode, query]]
+  return true, predicted

