@@ -8,9 +8,11 @@ The map, in the order in which data flows:
   pretrain   base-class training                    -> variables
   adapt      few-shot methods                       -> types.Adapter
   evaluate   methods on the same episodes           -> types.EvalResult
-  features   outputs of a frozen network, cached  -> types.ClassIndexed
-  hardness   how hard an episode is
+  features   outputs of a frozen network, cached    -> types.ClassIndexed
+  hardness   how hard an episode is; dataset_hardness a whole split
   extractors networks of others that hardness goes by
+  statistics intervals, paired tests, pooling
+  diagnosis  what adaptation did to predictions
   report     tables, figures, one page
   checkpoint, run_folder   what is kept on disk
   devices    one or many, of one host or many
@@ -22,7 +24,9 @@ from fsl_jax import (
   backbones,
   checkpoint,
   data,
+  dataset_hardness,
   devices,
+  diagnosis,
   episodes,
   evaluate,
   extractors,
@@ -31,6 +35,7 @@ from fsl_jax import (
   pretrain,
   report,
   run_folder,
+  statistics,
   types,
 )
 from fsl_jax.types import InputError
@@ -44,7 +49,9 @@ __all__ = [
   "backbones",
   "checkpoint",
   "data",
+  "dataset_hardness",
   "devices",
+  "diagnosis",
   "episodes",
   "evaluate",
   "extractors",
@@ -53,5 +60,6 @@ __all__ = [
   "pretrain",
   "report",
   "run_folder",
+  "statistics",
   "types",
 ]

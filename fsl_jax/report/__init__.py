@@ -16,6 +16,7 @@ protocol. Matplotlib is loaded when a figure is drawn.
   gallery, thumbnails                            -> hardest, easiest episodes
   page             sections, figures, provenance -> one HTML page
   assemble         all of it                     -> the files of a run
+  dataset_tables, dataset_page                   -> hardness of a data set
   comparison       sections of two runs          -> differences, verdicts
   comparison_page  the same                      -> the files of a comparison
 """
