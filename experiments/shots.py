@@ -32,7 +32,7 @@ from fsl_jax import (
   run_folder,
   types,
 )
-from fsl_jax.adapt import finetune, streamed
+from fsl_jax.adapt import finetune, host_task, streamed
 from fsl_jax.pretrain import loop
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -144,7 +144,7 @@ def main(argv: list[str]) -> None:
 
 def _episode(
   dataset: types.ClassIndexed, shots: int
-) -> tuple[streamed.HostTask, np.ndarray | None]:
+) -> tuple[host_task.HostTask, np.ndarray | None]:
   """Episode 0 with its images repeated, and query labels if none had to be."""
   smallest = int(np.diff(dataset.class_offsets()).min())
   real = max(min(shots, smallest - _QUERIES.value), 1)
@@ -159,7 +159,7 @@ def _episode(
   ]
   # Classes take turns, so that the first chunk is not of one class.
   support = np.stack([np.resize(r, shots) for r in by_class], axis=1).ravel()
-  task = streamed.HostTask(
+  task = host_task.HostTask(
     support_images=Repeated(dataset.images, support),
     support_labels=np.tile(np.arange(_WAYS.value, dtype=np.int32), shots),
     query_images=dataset.images[rows.query],
@@ -171,7 +171,7 @@ def _episode(
 def _measure(
   programs: streamed.Programs,
   variables: types.Variables,
-  task: streamed.HostTask,
+  task: host_task.HostTask,
   labels: np.ndarray | None,
 ) -> dict[str, Any]:
   """Wall time of each stage, peak memory of the process, accuracy if real."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fsl_jax import adapt, types
-from fsl_jax.adapt import finetune, streamed
+from fsl_jax.adapt import finetune, host_task, streamed
 
 BACKBONE = helpers.tiny_backbone()
 VARIABLES = helpers.tiny_variables(BACKBONE)
@@ -47,7 +47,7 @@ class Recorded:
 def make(shots=(1, 2, 3), num_queries=7):
   """A task, and the same one in host memory."""
   task, _ = helpers.make_task(shots, num_queries)
-  return task, streamed.HostTask(
+  return task, host_task.HostTask(
     task.support_images,
     task.support_labels,
     task.query_images,
@@ -76,13 +76,13 @@ def run(config, task, **sizes):
 @pytest.mark.parametrize("micro_batch", [4, 75])
 @pytest.mark.parametrize("method", METHODS)
 def test_one_batch_is_the_method_itself(method, micro_batch):
-  task, host_task = make()
+  task, hosted = make()
   options = config(method, micro_batch=micro_batch)
   adapter = finetune.adapter(BACKBONE, options, name=method)
   logits, infos = jax.jit(
     lambda variables, task: adapt.run.run(KEY, adapter, variables, task)
   )(VARIABLES, task)
-  outcome = run(options, host_task, support_batch=8, query_batch=8)
+  outcome = run(options, hosted, support_batch=8, query_batch=8)
   assert outcome.logits.dtype == np.float32
   np.testing.assert_allclose(outcome.logits, logits, atol=1e-5)
   for ours, theirs in zip(outcome.infos, infos, strict=True):
@@ -90,13 +90,13 @@ def test_one_batch_is_the_method_itself(method, micro_batch):
 
 
 def test_initialisation_is_the_same_for_any_batch():
-  task, host_task = make((1, 4, 6, 0))
+  task, hosted = make((1, 4, 6, 0))
   options = config("support_init")
   adapter = finetune.adapter(BACKBONE, options, name="support_init")
   logits, _ = adapt.run.run(KEY, adapter, VARIABLES, task)
   assert (logits[:, 3] == adapt.finetune.losses.ABSENT_LOGIT).all()
   for size in (1, 3, 8, 12):
-    outcome = run(options, host_task, support_batch=size, query_batch=size)
+    outcome = run(options, hosted, support_batch=size, query_batch=size)
     np.testing.assert_allclose(outcome.logits, logits, atol=1e-5)
 
 
@@ -139,12 +139,12 @@ def test_containers_make_no_difference(tmp_path):
 
 def test_the_padded_end_of_an_epoch_counts_as_what_it_holds():
   """A batch and one image more, against steps on tasks without padding."""
-  task, host_task = make((2, 3, 4))
-  recorded = Recorded(host_task.support_images)
-  host_task = dataclasses.replace(host_task, support_images=recorded)
+  task, hosted = make((2, 3, 4))
+  recorded = Recorded(hosted.support_images)
+  hosted = dataclasses.replace(hosted, support_images=recorded)
   options = config(steps=1)
   # Two micro-batches, so that the end also has one without any image.
-  outcome = run(options, host_task, support_batch=8)
+  outcome = run(options, hosted, support_batch=8)
   first, last = recorded.asked[2:]
   assert [len(first), len(last)] == [8, 1]
 
@@ -216,9 +216,9 @@ def test_tasks_that_do_not_fit(change, message):
     "query_images": images,
     "num_ways": 3,
   }
-  streamed.HostTask(**arguments)
+  host_task.HostTask(**arguments)
   with pytest.raises(types.InputError, match=message):
-    streamed.HostTask(**arguments | change)
+    host_task.HostTask(**arguments | change)
 
 
 @pytest.mark.parametrize(
@@ -241,12 +241,12 @@ def test_what_is_not_finite_is_named():
   support, query = task.support_images.copy(), task.query_images.copy()
   labels, ways = task.support_labels, task.num_ways
   query[3] = np.nan
-  host_task = streamed.HostTask(support, labels, query, ways)
+  hosted = host_task.HostTask(support, labels, query, ways)
   with pytest.raises(
     types.InputError, match=r"query 3 .*nor those of 0 others"
   ):
-    run(config(augment=False), host_task)
+    run(config(augment=False), hosted)
   support[2] = np.nan
-  host_task = streamed.HostTask(support, labels, query, ways)
+  hosted = host_task.HostTask(support, labels, query, ways)
   with pytest.raises(types.InputError, match=r"update 1 of 6 left the finite"):
-    run(config(augment=False), host_task)
+    run(config(augment=False), hosted)

@@ -8,7 +8,6 @@ a weight by about the learning rate at each update, whatever the batch, so the
 learning rate stays and the number of updates grows with the set.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -17,54 +16,9 @@ import jax
 import numpy as np
 
 from fsl_jax import types
-from fsl_jax.adapt import finetune, heads
+from fsl_jax.adapt import finetune, heads, host_task
 
 _NO_ROWS = np.arange(0)
-
-
-@dataclasses.dataclass(frozen=True)
-class HostTask:
-  """A `types.Task` without padding, whose images are read batch by batch.
-
-  Attributes:
-    support_images: [S, H, W, C], as in `types.Task`: an array, a memory map, or
-      anything that gives an array for an array of rows.
-    support_labels: [S] integers in [0, N). A class may have no image.
-    query_images: [T, H, W, C], as `support_images`.
-    num_ways: N.
-
-  Raises:
-    InputError: if they do not fit each other.
-  """
-
-  support_images: types.Images
-  support_labels: np.ndarray
-  query_images: types.Images
-  num_ways: int
-
-  def __post_init__(self) -> None:
-    support, query = self.support_images, self.query_images
-    labels = self.support_labels
-    types.check_whole("num_ways", self.num_ways, at_least=1)
-    for name, images in (("support", support), ("query", query)):
-      if not len(images):
-        raise types.InputError(f"the {name} set must not be empty")
-    if (support.shape[1:], support.dtype) != (query.shape[1:], query.dtype):
-      raise types.InputError(
-        "query images must be like the support images, "
-        f"{list(support.shape[1:])} {support.dtype}, got "
-        f"{list(query.shape[1:])} {query.dtype}"
-      )
-    if labels.dtype.kind not in "iu" or labels.shape != (len(support),):
-      raise types.InputError(
-        f"support_labels must be [{len(support)}] integers, one an image, got "
-        f"{list(labels.shape)} {labels.dtype}"
-      )
-    if not 0 <= labels.min() <= labels.max() < self.num_ways:
-      raise types.InputError(
-        f"support_labels must lie in [0, {self.num_ways}), got "
-        f"{labels.min()} to {labels.max()}"
-      )
 
 
 class Outcome(NamedTuple):
@@ -78,7 +32,7 @@ def run(
   key: jax.Array,
   programs: "Programs",
   variables: types.Variables,
-  task: HostTask,
+  task: host_task.HostTask,
   *,
   progress: bool = True,
 ) -> Outcome:
@@ -123,7 +77,7 @@ class Programs:
     config: finetune.FinetuneConfig,
     *,
     support_batch: int = 75,
-    query_batch: int = 750,
+    query_batch: int = 75,
     max_updates: int | None = None,
   ):
     for name, size in (
@@ -163,15 +117,8 @@ class Programs:
     self._step = jax.jit(method.step)
     self._predict = jax.jit(method.predict)
 
-  def num_updates(self, num_support: int) -> int:
-    """Of all epochs over S support images, unless `max_updates` is less."""
-    updates = self._config.steps * -(-num_support // self._support_batch)
-    return (
-      updates if self._max_updates is None else min(updates, self._max_updates)
-    )
-
   def init(
-    self, key: jax.Array, variables: types.Variables, task: HostTask
+    self, key: jax.Array, variables: types.Variables, task: host_task.HostTask
   ) -> finetune.AdaptState:
     """Support-based initialisation, the mean of a class taken chunk by chunk.
 
@@ -198,7 +145,7 @@ class Programs:
   def update(
     self,
     state: finetune.AdaptState,
-    task: HostTask,
+    task: host_task.HostTask,
     *,
     progress: bool = True,
   ) -> tuple[finetune.AdaptState, types.AdaptInfo]:
@@ -214,7 +161,10 @@ class Programs:
     """
     import tqdm
 
-    total = self.num_updates(len(task.support_labels))
+    per_epoch = -(-len(task.support_labels) // self._support_batch)
+    total = self._config.steps * per_epoch
+    if self._max_updates is not None:
+      total = min(total, self._max_updates)
     kinds = (np.float32, np.float32, np.float32, bool)
     columns: list[Any] = [np.zeros(total, kind) for kind in kinds]
     infos = types.AdaptInfo(*columns)
@@ -239,8 +189,10 @@ class Programs:
         column[update] = value
     return state, infos
 
-  def predict(self, state: finetune.AdaptState, task: HostTask) -> np.ndarray:
-    """[T, N] float32 logits of the queries, chunk by chunk.
+  def predict(
+    self, state: finetune.AdaptState, task: host_task.HostTask
+  ) -> np.ndarray:
+    """[T, N] float32 logits of the queries, unnormalised.
 
     Raises:
       InputError: naming a query whose logits are not finite.
@@ -261,7 +213,7 @@ class Programs:
     return logits
 
   def _rows(
-    self, key: jax.Array, task: HostTask
+    self, key: jax.Array, task: host_task.HostTask
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Support and query rows of each update, epoch after epoch."""
     num_support, num_query = len(task.support_labels), len(task.query_images)
@@ -283,36 +235,23 @@ class Programs:
 
   def _batch(
     self,
-    task: HostTask,
+    task: host_task.HostTask,
     support: np.ndarray = _NO_ROWS,
     query: np.ndarray = _NO_ROWS,
   ) -> types.Task:
     """The images of these rows, padded and on the device."""
-    support_size = self._padded_size(
-      support, len(task.support_labels), self._support_batch
-    )
-    query_size = self._padded_size(
-      query, len(task.query_images), self._query_batch
-    )
+    labels = task.support_labels[support].astype(np.int32)
+    support_size, query_size = self._support_batch, self._query_batch
     return jax.device_put(
       types.Task(
         support_images=_padded(task.support_images[support], support_size),
-        support_labels=_padded(
-          task.support_labels[support].astype(np.int32), support_size
-        ),
-        support_mask=np.arange(support_size) < len(support),
+        support_labels=_padded(labels, support_size),
+        support_mask=_padded(np.ones(len(support), bool), support_size),
         query_images=_padded(task.query_images[query], query_size),
-        query_mask=np.arange(query_size) < len(query),
+        query_mask=_padded(np.ones(len(query), bool), query_size),
         num_ways=task.num_ways,
       )
     )
-
-  def _padded_size(self, rows: np.ndarray, total: int, batch: int) -> int:
-    """`batch`, or fewer whole micro-batches if they hold the set; 0 of none."""
-    if not len(rows):
-      return 0
-    micro_batch = self._config.micro_batch
-    return min(batch, -(-total // micro_batch) * micro_batch)
 
 
 def _in_turn(
@@ -334,8 +273,9 @@ def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
-  padding = [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1)
-  return np.pad(values, padding)
+  """Zeros at the end, up to `size`; of no values none."""
+  missing = size - len(values) if len(values) else 0
+  return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
 
 
 def _shuffled(key: jax.Array, epoch: int, size: int) -> np.ndarray:
