@@ -5,7 +5,9 @@ The functions of `finetune`, met one batch at a time. A support set of at most
 `ceil(S / support_batch)` batches in an order drawn anew each epoch, and every
 batch is an update of its own; `steps` stays the number of epochs. Adam moves
 a weight by about the learning rate at each update, whatever the batch, so the
-learning rate stays and the number of updates grows with the set.
+learning rate stays and the number of updates grows with the set. On the
+validation classes of CIFAR-FS that gains accuracy over updates on the whole
+set, the more the larger it is (experiments/README.md).
 """
 
 import itertools
