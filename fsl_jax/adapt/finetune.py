@@ -6,6 +6,7 @@ open (alternating updates, augmentation, batch statistics, micro-batches).
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -98,7 +99,7 @@ def adapter(
   backbone: types.Backbone, config: FinetuneConfig, *, name: str
 ) -> types.Adapter:
   """The method as `Adapter`, over a network and with its choices made."""
-  method = _Method(backbone, config, optax.adam(config.learning_rate))
+  method = Method(backbone, config)
   return types.Adapter(
     method.init,
     method.step,
@@ -111,12 +112,18 @@ def adapter(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Method:
-  """What the three functions of the adapter share; nothing in it changes."""
+class Method:
+  """The functions of the adapter, and the two that `init` is made of.
+
+  Nothing in it changes; `init`, `step`, `predict` are those of an `Adapter`.
+  """
 
   backbone: types.Backbone
   config: FinetuneConfig
-  optimizer: optax.GradientTransformation
+
+  @functools.cached_property
+  def optimizer(self) -> optax.GradientTransformation:
+    return optax.adam(self.config.learning_rate)
 
   def _trainable(self, params):
     if self.config.trainable == "head":
@@ -138,7 +145,9 @@ class _Method:
     )
     return logits, batch_stats
 
-  def init(self, key, variables, task):
+  def embed(self, variables: types.Variables, images: jax.Array) -> jax.Array:
+    """Images [M, H, W, C] -> [M, P], what the head is fed; not augmented."""
+
     def embed(images):
       outputs, _ = self.backbone.apply(
         variables, augment.prepare(images), train=False
@@ -147,21 +156,34 @@ class _Method:
         outputs, input=self.config.input, relu=self.config.relu
       )
 
-    embeddings = micro_batches.apply(
-      embed, self.config.micro_batch, task.support_images
-    )
-    support = (task.support_labels, task.support_mask, task.num_ways)
-    params = {
-      "backbone": variables["params"],
-      "head": heads.support_init(embeddings, *support),
-    }
+    return micro_batches.apply(embed, self.config.micro_batch, images)
+
+  def start(
+    self,
+    key: jax.Array,
+    variables: types.Variables,
+    head: heads.Head,
+    present: jax.Array,
+  ) -> AdaptState:
+    """The state before the first step, of a head and its [N] bool classes."""
+    params = {"backbone": variables["params"], "head": head}
     return AdaptState(
       params=params,
       batch_stats=variables["batch_stats"],
       optimizer_state=self.optimizer.init(self._trainable(params)),
-      present=heads.present_classes(*support),
+      present=present,
       key=key,
       step=jnp.zeros((), jnp.int32),
+    )
+
+  def init(self, key, variables, task):
+    embeddings = self.embed(variables, task.support_images)
+    support = (task.support_labels, task.support_mask, task.num_ways)
+    return self.start(
+      key,
+      variables,
+      heads.support_init(embeddings, *support),
+      heads.present_classes(*support),
     )
 
   def _views(self, key, batch):

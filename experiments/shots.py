@@ -1,0 +1,232 @@
+"""Time and memory of fine-tuning from one to 100,000 images a class.
+
+  python experiments/shots.py --checkpoint=runs/icons_conv64 \
+      --shots=1,10,100,1000,100000 --run_dir=runs/icons_shots
+
+One episode, its support set grown. Where the data set has too few images of a
+class, those there are come again; accuracy is then left out. Memory is the
+peak of the process so far, so points are best given in ascending order. The
+same command continues a run that was killed, and a longer --shots adds to it.
+The run folder holds `points.jsonl` with one line per point, and `result.json`.
+"""
+
+import dataclasses
+import pathlib
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import command_line
+import jax
+import numpy as np
+from absl import flags
+
+from fsl_jax import (
+  backbones,
+  checkpoint,
+  data,
+  episodes,
+  evaluate,
+  run_folder,
+  types,
+)
+from fsl_jax.adapt import finetune, host_task, streamed
+from fsl_jax.pretrain import loop
+
+_CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", None, "Run folder of pretrain.py, or a checkpoint in one."
+)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
+_DATASET = flags.DEFINE_string(
+  "dataset",
+  None,
+  f"Data set: {', '.join(data.names())}. Default: the checkpoint's.",
+)
+_SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Root folder of the prepared data sets."
+)
+_SHOTS = flags.DEFINE_list(
+  "shots", ["1", "10", "100", "1000"], "Support images per class; a list."
+)
+_WAYS = flags.DEFINE_integer("ways", 5, "Classes of the episode.")
+_QUERIES = flags.DEFINE_integer("queries", 3, "Query images per class.")
+_STEPS = flags.DEFINE_integer("steps", 1, "Epochs.")
+_POINTS = "points.jsonl"
+_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeated:
+  """Images `rows` of `images`, read when asked for; rows may repeat."""
+
+  images: types.Images
+  rows: np.ndarray  # [S] int32
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return (len(self.rows), *self.images.shape[1:])
+
+  @property
+  def dtype(self) -> np.dtype:
+    return self.images.dtype
+
+  @property
+  def ndim(self) -> int:
+    return self.images.ndim
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def __getitem__(self, rows: Any) -> np.ndarray:
+    return self.images[self.rows[rows]]
+
+
+class Compilations:
+  """Counts the programs that this process compiles, or reads compiled."""
+
+  def __init__(self) -> None:
+    self.count = 0
+    jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+  def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
+    del duration_secs
+    self.count += event == "/jax/core/compile/backend_compile_duration"
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  path = pathlib.Path(command_line.required(_CHECKPOINT))
+  run_dir = command_line.required(_RUN_DIR)
+  shots = [_whole(text) for text in _SHOTS.value]
+  if checkpoint.exists(path / loop.BEST):
+    path = path / loop.BEST
+  variables, meta = checkpoint.restore(path)
+  dataset = data.load(
+    _DATASET.value or meta["data"]["name"],
+    _SPLIT.value,
+    data_dir=_DATA_DIR.value,
+    image_size_px=meta["backbone"]["image_size_px"],
+  )
+  evaluate.check_checkpoint(meta, dataset)
+  config = finetune.FinetuneConfig(entropy_weight=0.0, steps=_STEPS.value)
+  folder = run_folder.RunFolder(
+    run_dir,
+    {
+      "data": {"split": dataset.split, "fingerprint": dataset.fingerprint},
+      "checkpoint": meta["digest"],
+      "ways": _WAYS.value,
+      "queries": _QUERIES.value,
+      "method": dataclasses.asdict(config),
+    },
+  )
+  programs = streamed.Programs(backbones.create(**meta["backbone"]), config)
+  done = {point["shots"]: point for point in folder.read(_POINTS)}
+  missing = [number for number in shots if number not in done]
+  if missing:
+    compilations = Compilations()
+    _measure(programs, variables, *_episode(dataset, 1))  # Compiles.
+    compiled = compilations.count
+    for number in missing:
+      print(f"{number} shots ...", file=sys.stderr)
+      task, labels = _episode(dataset, number)
+      point = {"shots": number} | _measure(programs, variables, task, labels)
+      if compilations.count != compiled:
+        raise AssertionError(f"{number} shots compiled another program")
+      done[number] = point | {"programs": compiled}
+      folder.append(_POINTS, [done[number]])
+  points = [done[number] for number in shots]
+  folder.write_json("result.json", {"points": points})
+  print(_table(points))
+
+
+def _episode(
+  dataset: types.ClassIndexed, shots: int
+) -> tuple[host_task.HostTask, np.ndarray | None]:
+  """Episode 0 with its images repeated, and query labels if none had to be."""
+  smallest = int(np.diff(dataset.class_offsets()).min())
+  real = max(min(shots, smallest - _QUERIES.value), 1)
+  rows = episodes.sampler.draw(
+    dataset,
+    episodes.Protocol(_WAYS.value, real, _QUERIES.value),
+    seed=_SEED,
+    index=0,
+  )
+  by_class = [
+    rows.support[rows.support_labels == c] for c in range(_WAYS.value)
+  ]
+  # Classes take turns, so that the first chunk is not of one class.
+  support = np.stack([np.resize(r, shots) for r in by_class], axis=1).ravel()
+  task = host_task.HostTask(
+    support_images=Repeated(dataset.images, support),
+    support_labels=np.tile(np.arange(_WAYS.value, dtype=np.int32), shots),
+    query_images=dataset.images[rows.query],
+    num_ways=_WAYS.value,
+  )
+  return task, rows.query_labels if shots == real else None
+
+
+def _measure(
+  programs: streamed.Programs,
+  variables: types.Variables,
+  task: host_task.HostTask,
+  labels: np.ndarray | None,
+) -> dict[str, Any]:
+  """Wall time of each stage, peak memory of the process, accuracy if real."""
+  times = [time.perf_counter()]
+  state = jax.block_until_ready(
+    programs.init(jax.random.key(_SEED), variables, task)
+  )
+  times.append(time.perf_counter())
+  state, _ = programs.update(state, task)
+  times.append(time.perf_counter())
+  logits = programs.predict(state, task)
+  times.append(time.perf_counter())
+  init_s, updates_s, predict_s = np.diff(times).tolist()
+  accuracy = None
+  if labels is not None:
+    accuracy = float((logits.argmax(1) == labels).mean())
+  # Kilobytes on Linux, bytes on macOS.
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return {
+    "images": len(task.support_labels),
+    "init_s": init_s,
+    "epoch_s": updates_s / max(_STEPS.value, 1),
+    "predict_s": predict_s,
+    "peak_mb": peak / (1e6 if sys.platform == "darwin" else 1e3),
+    "accuracy": accuracy,
+  }
+
+
+def _table(points: Sequence[dict[str, Any]]) -> str:
+  lines = [
+    "| shots | images | initialisation, s | an epoch, s | images/s of it "
+    "| prediction, s | peak memory, MB | programs | accuracy |",
+    "|---|---|---|---|---|---|---|---|---|",
+  ]
+  for p in points:
+    rate = f"{p['images'] / p['epoch_s']:,.0f}" if p["epoch_s"] else ""
+    accuracy = "" if p["accuracy"] is None else f"{p['accuracy']:.1%}"
+    lines.append(
+      f"| {p['shots']:,} | {p['images']:,} | {p['init_s']:.2f} "
+      f"| {p['epoch_s']:.2f} | {rate} | {p['predict_s']:.2f} "
+      f"| {p['peak_mb']:,.0f} | {p['programs']} | {accuracy} |"
+    )
+  return "\n".join(lines)
+
+
+def _whole(text: str) -> int:
+  try:
+    shots = int(text)
+  except ValueError:
+    raise types.InputError(
+      f"--shots must be whole numbers, got {text!r}"
+    ) from None
+  types.check_whole("shots", shots, at_least=1)
+  return shots
+
+
+if __name__ == "__main__":
+  command_line.run(main)

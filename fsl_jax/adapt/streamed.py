@@ -1,0 +1,290 @@
+"""Fine-tuning on support sets of any size, which stay in host memory.
+
+The functions of `finetune`, met one batch at a time. A support set of at most
+`support_batch` images is one batch, as in the paper. A larger one is cut into
+`ceil(S / support_batch)` batches in an order drawn anew each epoch, and every
+batch is an update of its own; `steps` stays the number of epochs. Adam moves
+a weight by about the learning rate at each update, whatever the batch, so the
+learning rate stays and the number of updates grows with the set. On the
+validation classes of CIFAR-FS that gains accuracy over updates on the whole
+set, the more the larger it is (experiments/README.md).
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fsl_jax import types
+from fsl_jax.adapt import finetune, heads, host_task
+
+_NO_ROWS = np.arange(0)
+
+
+class Outcome(NamedTuple):
+  """What adaptation to a task ended in; NumPy."""
+
+  logits: np.ndarray  # [T, N] float32, unnormalised
+  infos: types.AdaptInfo  # of every update, stacked
+
+
+def run(
+  key: jax.Array,
+  programs: "Programs",
+  variables: types.Variables,
+  task: host_task.HostTask,
+  *,
+  progress: bool = True,
+) -> Outcome:
+  """Adapts to one task and predicts its queries: `adapt.run.run` for any S.
+
+  Equal to it, up to rounding, where support and query fit one batch each.
+
+  Args:
+    key: consumed.
+    programs: the method.
+    variables: of the pre-trained backbone; left as they are.
+    task: support set and unlabelled queries.
+    progress: shows a bar of the updates.
+
+  Raises:
+    InputError: if parameters, losses or logits leave the finite numbers.
+  """
+  state = programs.init(key, variables, task)
+  state, infos = programs.update(state, task, progress=progress)
+  return Outcome(programs.predict(state, task), infos)
+
+
+class Programs:
+  """The three stages of the method, each compiled once for all set sizes.
+
+  Args:
+    backbone: the network.
+    config: of the method.
+    support_batch: images of an update, and of a chunk of the initialisation.
+      More than `config.micro_batch` must be a multiple of it.
+    query_batch: images of a query update, which take turns where there are
+      more queries, and of a chunk of the prediction; likewise.
+    max_updates: ends adaptation earlier; None is all epochs.
+
+  Raises:
+    InputError: for a size out of range.
+  """
+
+  def __init__(
+    self,
+    backbone: types.Backbone,
+    config: finetune.FinetuneConfig,
+    *,
+    support_batch: int = 75,
+    query_batch: int = 75,
+    max_updates: int | None = None,
+  ):
+    for name, size in (
+      ("support_batch", support_batch),
+      ("query_batch", query_batch),
+    ):
+      types.check_whole(name, size, at_least=1)
+      if size > config.micro_batch and size % config.micro_batch:
+        raise types.InputError(
+          f"{name} must be a multiple of micro_batch ({config.micro_batch}) or "
+          f"below it, got {size}"
+        )
+    if max_updates is not None:
+      types.check_whole("max_updates", max_updates)
+    self._config = config
+    self._support_batch = support_batch
+    self._query_batch = query_batch
+    self._max_updates = max_updates
+    method = finetune.Method(backbone, config)
+
+    def class_means(variables, task):
+      return heads.class_means(
+        method.embed(variables, task.support_images),
+        task.support_labels,
+        task.support_mask,
+        task.num_ways,
+      )
+
+    def start(key, variables, means, present):
+      # Of a mean that is its class's only image.
+      num_ways = len(means)
+      head = heads.support_init(means, np.arange(num_ways), present, num_ways)
+      return method.start(key, variables, head, present)
+
+    self._class_means = jax.jit(class_means)
+    self._start = jax.jit(start)
+    self._step = jax.jit(method.step)
+    self._predict = jax.jit(method.predict)
+
+  def init(
+    self, key: jax.Array, variables: types.Variables, task: host_task.HostTask
+  ) -> finetune.AdaptState:
+    """Support-based initialisation, the mean of a class taken chunk by chunk.
+
+    Args:
+      key: consumed.
+      variables: of the pre-trained backbone.
+      task: whose support set is embedded.
+    """
+    labels, num_ways = task.support_labels, task.num_ways
+    totals = np.bincount(labels, minlength=num_ways)
+    chunks = _chunks(np.arange(len(labels)), self._support_batch)
+    results = _in_turn(
+      lambda rows: self._class_means(variables, self._batch(task, rows)), chunks
+    )
+    # In float64, since a class may have many chunks.
+    means: Any = 0.0
+    for rows, chunk_means in zip(chunks, results, strict=True):
+      counts = np.bincount(labels[rows], minlength=num_ways)
+      share = counts / np.maximum(totals, 1)
+      means = means + share[:, None] * chunk_means
+    means = means.astype(chunk_means.dtype)
+    return self._start(key, variables, means, totals > 0)
+
+  def update(
+    self,
+    state: finetune.AdaptState,
+    task: host_task.HostTask,
+    *,
+    progress: bool = True,
+  ) -> tuple[finetune.AdaptState, types.AdaptInfo]:
+    """All updates; info of each, [num_updates] NumPy.
+
+    Args:
+      state: of `init`.
+      task: the same one.
+      progress: shows a bar.
+
+    Raises:
+      InputError: naming the update that left the finite numbers.
+    """
+    import tqdm
+
+    per_epoch = -(-len(task.support_labels) // self._support_batch)
+    total = self._config.steps * per_epoch
+    if self._max_updates is not None:
+      total = min(total, self._max_updates)
+    kinds = (np.float32, np.float32, np.float32, bool)
+    columns: list[Any] = [np.zeros(total, kind) for kind in kinds]
+    infos = types.AdaptInfo(*columns)
+
+    def step(rows):
+      nonlocal state
+      state, info = self._step(state, self._batch(task, *rows))
+      return info
+
+    rows = itertools.islice(self._rows(state.key, task), total)
+    results = tqdm.tqdm(
+      _in_turn(step, rows), "updates", total, disable=not progress
+    )
+    for update, info in enumerate(results):
+      if not info.is_finite:
+        raise types.InputError(
+          f"update {update + 1} of {total} left the finite numbers (support "
+          f"loss {info.support_loss}); expected finite images and a small "
+          f"learning_rate, got {self._config.learning_rate}"
+        )
+      for column, value in zip(infos, info, strict=True):
+        column[update] = value
+    return state, infos
+
+  def predict(
+    self, state: finetune.AdaptState, task: host_task.HostTask
+  ) -> np.ndarray:
+    """[T, N] float32 logits of the queries, unnormalised.
+
+    Raises:
+      InputError: naming a query whose logits are not finite.
+    """
+    chunks = _chunks(np.arange(len(task.query_images)), self._query_batch)
+    results = _in_turn(
+      lambda rows: self._predict(state, self._batch(task, query=rows)), chunks
+    )
+    logits = np.concatenate(
+      [found[: len(rows)] for rows, found in zip(chunks, results, strict=True)]
+    )
+    finite = np.isfinite(logits).all(1)
+    if not finite.all():
+      raise types.InputError(
+        f"the logits of query {finite.argmin()} are not finite (nor those of "
+        f"{(~finite).sum() - 1} others); expected finite images and variables"
+      )
+    return logits
+
+  def _rows(
+    self, key: jax.Array, task: host_task.HostTask
+  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Support and query rows of each update, epoch after epoch."""
+    num_support, num_query = len(task.support_labels), len(task.query_images)
+    at_once = min(num_query, self._query_batch)
+    first_query = 0
+    for epoch in range(self._config.steps):
+      # Views go by position: a set that is one batch keeps its order, so that
+      # it meets the same ones as in `run.run`.
+      if num_support <= self._support_batch:
+        order = np.arange(num_support)
+      else:
+        order = _shuffled(key, epoch, num_support)
+      for support in _chunks(order, self._support_batch):
+        query = _NO_ROWS
+        if self._config.is_transductive:
+          query = np.arange(first_query, first_query + at_once) % num_query
+          first_query = (first_query + at_once) % num_query
+        yield support, query
+
+  def _batch(
+    self,
+    task: host_task.HostTask,
+    support: np.ndarray = _NO_ROWS,
+    query: np.ndarray = _NO_ROWS,
+  ) -> types.Task:
+    """The images of these rows, padded and on the device."""
+    labels = task.support_labels[support].astype(np.int32)
+    support_size, query_size = self._support_batch, self._query_batch
+    return jax.device_put(
+      types.Task(
+        support_images=_padded(task.support_images[support], support_size),
+        support_labels=_padded(labels, support_size),
+        support_mask=_padded(np.ones(len(support), bool), support_size),
+        query_images=_padded(task.query_images[query], query_size),
+        query_mask=_padded(np.ones(len(query), bool), query_size),
+        num_ways=task.num_ways,
+      )
+    )
+
+
+def _in_turn(
+  function: Callable[[Any], Any], batches: Iterable[Any]
+) -> Iterator[Any]:
+  """Results of each batch as NumPy, in order.
+
+  The next batch is read and handed over before the results of one are waited
+  for: the device has work, and memory holds two batches, however fast they
+  are read.
+  """
+  handed_over = itertools.chain(map(function, batches), [None])
+  for result, _ in itertools.pairwise(handed_over):
+    yield jax.device_get(result)
+
+
+def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
+  return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+  """Zeros at the end, up to `size`; of no values none."""
+  missing = size - len(values) if len(values) else 0
+  return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
+
+
+def _shuffled(key: jax.Array, epoch: int, size: int) -> np.ndarray:
+  """[size] distinct rows in random order, on the host.
+
+  jax would compile a permutation for every size. Of NumPy only the raw output
+  of Philox is used, which its policy keeps the same across versions.
+  """
+  words = np.random.Philox([*jax.random.key_data(key).tolist(), epoch])
+  return np.argsort(words.random_raw(size), kind="stable")
