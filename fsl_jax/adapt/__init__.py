@@ -5,7 +5,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fsl_jax import types
-from fsl_jax.adapt import batched, chunking, finetune, prototypes, run
+from fsl_jax.adapt import (
+  batched,
+  chunking,
+  finetune,
+  host_task,
+  prototypes,
+  run,
+  streamed,
+)
 
 
 class _Entry(NamedTuple):
@@ -104,7 +112,9 @@ __all__ = [
   "config",
   "create",
   "finetune",
+  "host_task",
   "names",
   "prototypes",
   "run",
+  "streamed",
 ]
