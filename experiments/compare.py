@@ -92,8 +92,7 @@ def _chosen(
     if name not in section:
       raise types.unknown_name(f"method in {path}", name, section)
   first, second = _METHODS.value
-  labels = dict.fromkeys(map(report.rows.label, _METHODS.value))
-  key = first if first == second else " and ".join(labels)
+  key = first if first == second else "the two methods"
   return {key: a[first]}, {key: b[second]}
 
 
