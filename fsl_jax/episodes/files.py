@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -112,6 +113,7 @@ class Stored:
   """Episodes of a file; made by `read`."""
 
   dataset: types.ClassIndexed
+  path: str
   header: Mapping[str, Any]
   arrays: Mapping[str, np.ndarray]
   digest: str  # hex, of the arrays
@@ -152,7 +154,7 @@ class Stored:
     there = len(self.arrays["index"])
     if num_episodes > there:
       raise types.InputError(
-        f"{num_episodes} episodes were asked for, but the file has {there}"
+        f"{num_episodes} episodes were asked for, but {self.path} has {there}"
       )
 
   def _part(self, name: str, index: int, of: str | None = None) -> np.ndarray:
@@ -185,12 +187,16 @@ def read(path: str | os.PathLike[str], dataset: types.ClassIndexed) -> Stored:
   """
   path = os.fspath(path)
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
     header = json.loads(str(arrays.pop("header")))
   except FileNotFoundError as error:
     raise types.InputError(f"there is no file {path}") from error
-  except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+  except (
+    # What NumPy and zipfile raise for bytes that they did not write.
+    *(KeyError, ValueError, TypeError, OSError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+  ) as error:
     raise types.InputError(f"{path} is no file of episodes ({error})") from (
       error
     )
@@ -201,12 +207,22 @@ def read(path: str | os.PathLike[str], dataset: types.ClassIndexed) -> Stored:
   for name in sorted(_ARRAYS):
     sha.update(f"{name} {arrays[name].shape}".encode())
     sha.update(np.ascontiguousarray(arrays[name]).tobytes())
-  return Stored(dataset, header, arrays, sha.hexdigest())
+  return Stored(dataset, path, header, arrays, sha.hexdigest())
 
 
 def _check_header(path: str, header: Any) -> None:
-  expected = {"format", "data", "seed", "protocol", "name", "text"}
-  if not isinstance(header, dict) or not expected <= set(header):
+  kinds = {
+    "data": dict,
+    "seed": int,
+    "protocol": dict,
+    "name": str,
+    "text": str,
+  }
+  if not (
+    isinstance(header, dict)
+    and {"format", *kinds} <= set(header)
+    and all(isinstance(header[name], kind) for name, kind in kinds.items())
+  ):
     raise types.InputError(f"{path} is no file of episodes")
   if header["format"] != _FORMAT:
     raise types.InputError(
@@ -222,7 +238,11 @@ def _check_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
 
   for name, kind in _ARRAYS.items():
     array = arrays.get(name)
-    if array is None or array.ndim != 1 or array.dtype.kind != kind:
+    if (
+      not isinstance(array, np.ndarray)
+      or array.ndim != 1
+      or array.dtype.kind != kind
+    ):
       refuse(f"{name} is missing or of another type")
   n = len(arrays["index"])
   if not n or not np.array_equal(arrays["index"], np.arange(n)):
@@ -230,6 +250,8 @@ def _check_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
   images, classes = len(arrays["rows"]), len(arrays["class_names"])
   if len(arrays["image_ids"]) != images:
     refuse(f"{len(arrays['image_ids'])} image_ids, but {images} rows")
+  if np.any(np.diff(arrays["rows"]) <= 0):
+    refuse("rows must ascend")
   ways = np.diff(arrays["class_ends"], prepend=0)
   for name, ends in _ENDS.items():
     sizes = np.diff(arrays[ends], prepend=0)
@@ -245,12 +267,17 @@ def _check_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
       if np.any(labels < 0) or np.any(labels >= np.repeat(ways, sizes)):
         refuse(f"{name}_labels must lie in the classes of their episode")
   episode = {
-    name: np.repeat(np.arange(n), np.diff(arrays[_ENDS[name]], prepend=0))
-    for name in ("support", "query")
+    name: np.repeat(np.arange(n), np.diff(arrays[ends], prepend=0))
+    for name, ends in _ENDS.items()
   }
-  keys = [episode[name] * images + arrays[name] for name in episode]
-  if np.intersect1d(*keys).size:
+  keys = {
+    name: episode[name] * max(images, classes) + arrays[name] for name in _PARTS
+  }
+  if np.intersect1d(keys["support"], keys["query"]).size:
     refuse("an image is support and query of one episode")
+  for name, values in keys.items():
+    if len(np.unique(values)) < len(values):
+      refuse(f"{name} has something twice in one episode")
 
 
 def _check_data(
@@ -266,14 +293,18 @@ def _check_data(
         f"{path} was made for other data: its {name} is "
         f"{header['data'].get(name)!r}, that of the data is {value!r}"
       )
-  ids = [str(dataset.image_ids[row]) for row in arrays["rows"]]
+  rows = arrays["rows"]
+  if not 0 <= rows[0] <= rows[-1] < len(dataset.image_ids):
+    raise types.InputError(
+      f"{path} is damaged: rows must lie in [0, {len(dataset.image_ids)})"
+    )
+  ids = [str(dataset.image_ids[row]) for row in rows]
   if list(arrays["class_names"]) != list(dataset.class_names) or ids != list(
     arrays["image_ids"]
   ):
     raise types.InputError(
       f"{path} was made for other data: names of classes or images differ"
     )
-  rows = arrays["rows"]
   for name in ("support", "query"):
     sizes = np.diff(arrays[_ENDS[name]], prepend=0)
     first = np.repeat(np.concatenate([[0], arrays["class_ends"][:-1]]), sizes)

@@ -13,10 +13,11 @@ from fsl_jax.episodes import words as words_lib
 def classes(
   dataset: types.ClassIndexed, shots: int, queries: int
 ) -> np.ndarray:
-  """[c] int64, the classes in which every order of the groups serves.
+  """[c] int64, the classes in which every order of the groups surely serves.
 
   Support takes whole groups in turn, so at worst the largest one for its last
-  image; the queries must fit into what is left.
+  image; the queries must fit into what is left. A class in which that worst
+  order cannot come about is left out all the same.
   """
   sizes = np.diff(dataset.class_offsets())
   left = sizes - (shots - 1 + dataset.largest_groups())

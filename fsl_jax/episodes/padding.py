@@ -1,7 +1,7 @@
 """Episodes filled up to a few shapes, so that few programs serve many.
 
-Micro-batches that are padding alone are not computed, see `adapt`, so that
-filling up costs at most a part of one.
+A step does not compute micro-batches that are padding alone, see
+`adapt.micro_batches`, so that filling up costs it at most a part of one.
 """
 
 import bisect

@@ -79,6 +79,14 @@ class Protocol:
     ):
       if getattr(self, name) not in choices:
         raise types.unknown_name(name, str(getattr(self, name)), choices)
+    if self.groups == "apart" and (
+      isinstance(self.shots, rules.MetaDatasetShots)
+      or isinstance(self.queries, rules.MetaDatasetQueries)
+    ):
+      raise types.InputError(
+        "groups=apart needs to know what an episode may ask of a class, which "
+        "the rule meta_dataset takes from the data"
+      )
     if not self.reuse and not (self.is_fixed and self.groups == "any"):
       raise types.InputError(
         "episodes that share no image need fixed numbers of ways, shots and "

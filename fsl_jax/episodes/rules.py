@@ -46,7 +46,9 @@ class Rule:
     """What `parse` makes the rule of."""
     name = next(n for (_, n), kind in _BY_NAME.items() if kind is type(self))
     values = [getattr(self, field.name) for field in dataclasses.fields(self)]
-    return ":".join([name, *(f"{value:g}" for value in values)])
+    return ":".join(
+      [name, *(str(value).removesuffix(".0") for value in values)]
+    )
 
   def describe(self, what: str) -> str:
     """For people; `what` is "shot" or "query"."""
@@ -253,13 +255,17 @@ class Dirichlet(Rule):
 
   def counts(self, words, available, sizes):
     # Gamma variates, normalised; by the inverse of their distribution, because
-    # words are all that there is.
+    # words are all that there is. A variate of a is one of a + 1 times
+    # u^(1 / a); in logarithms, since for small a all of them may underflow.
     from scipy import special
 
-    gamma = special.gammaincinv(
-      self.concentration, words.uniform(len(available))
+    ways = len(available)
+    larger = special.gammaincinv(self.concentration + 1, words.uniform(ways))
+    log_gamma = (
+      np.log(larger) + np.log(words.uniform(ways)) / self.concentration
     )
-    exact = self.total * gamma / max(gamma.sum(), np.finfo(float).tiny)
+    gamma = np.exp(log_gamma - log_gamma.max())
+    exact = self.total * gamma / gamma.sum()
     result = np.floor(exact).astype(int)
     order = np.argsort(result - exact, kind="stable")
     result[order[: self.total - result.sum()]] += 1

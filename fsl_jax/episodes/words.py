@@ -45,7 +45,8 @@ class Words:
 
   def uniform(self, count: int) -> np.ndarray:
     """[count] float64 in (0, 1), never an end of it."""
-    return ((self._philox.random_raw(count) >> 11) + 0.5) * 2.0**-53
+    # 52 bits: with 53 the largest word plus a half would round to 1.
+    return ((self._philox.random_raw(count) >> 12) + 0.5) * 2.0**-52
 
   def whole(self, low: int, high: int, count: int) -> np.ndarray:
     """[count] int64, uniform in [low, high]."""
