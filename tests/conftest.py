@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+import helpers
 import jax
 import pytest
 
@@ -13,12 +14,10 @@ jax.config.update("jax_debug_key_reuse", True)
 
 
 def _start_backend_without_optimiser() -> None:
-  """Nearly all of the time of these tests is compilation, and half of that
-  LLVM's optimiser, which is not what is tested. Scripts that tests start do
-  train, so they must not inherit it."""
+  """Scripts that tests start choose for themselves."""
   flags = os.environ.get("XLA_FLAGS")
-  level = "--xla_backend_optimization_level=0"
-  os.environ["XLA_FLAGS"] = f"{level} {flags or ''}"  # The user's come last.
+  # The user's come last.
+  os.environ["XLA_FLAGS"] = f"{helpers.UNOPTIMISED} {flags or ''}"
   jax.devices()
   if flags is None:
     del os.environ["XLA_FLAGS"]
@@ -33,6 +32,22 @@ def pytest_configure(config: pytest.Config) -> None:
   config.addinivalue_line("filterwarnings", "error")
 
 
+# Files whose tests take the longest together, or wait for other processes.
+_LONG = {
+  "adapt_test",
+  "bench_test",
+  "hosts_test",
+  "pretrain_test",
+  "reproduce_script_test",
+  "scripts_test",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Long files first: begun last, they would leave the other worker idle."""
+  items.sort(key=lambda item: item.path.stem not in _LONG)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
   """Keeps tests together that share compiled programs: those of a class, of
@@ -44,4 +59,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
       scope, _, test = nodeid.rpartition("::")
       return scope + test[test.find("[") :] if "contracts" in scope else scope
 
+  config.option.loadscopereorder = False  # not by the number of tests
   return Scheduling(config, log)

@@ -189,8 +189,10 @@ class TestDepthwise:
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(2, *size, 4)))
     kernel = jnp.asarray(rng.normal(size=(kernel_size, kernel_size, 1, 4)))
+    out = (2, *(-(-n // stride) for n in size), 4)
+    given = (images, kernel, jnp.asarray(rng.normal(size=out)))
 
-    def grouped(images, kernel):
+    def grouped(images, kernel, stride):
       return jax.lax.conv_general_dilated(
         images,
         kernel,
@@ -200,14 +202,9 @@ class TestDepthwise:
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
       )
 
-    def ours(images, kernel):
-      return convolution.convolve_depthwise(images, kernel, stride)
-
-    given = (images, kernel)
-    expected, transpose = jax.vjp(grouped, *given)
-    found, our_transpose = jax.vjp(ours, *given)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    for a, b in zip(our_transpose(found), transpose(found), strict=True):
+    ours = with_gradients(convolution.convolve_depthwise, stride)(*given)
+    theirs = with_gradients(grouped, stride)(*given)
+    for a, b in zip(ours, theirs, strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
   def test_same_padding_by_hand(self):

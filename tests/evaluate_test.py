@@ -39,10 +39,12 @@ def pure_noise():
   return synthetic.make(8, 30, image_size_px=8, noise=500, split="novel")
 
 
+@functools.cache
 def prototype():
   return adapt.create("prototype", helpers.tiny_backbone())
 
 
+@functools.cache
 def tuned(**options):
   options = {"steps": 2, "learning_rate": 5e-3} | options
   return adapt.create(
@@ -68,8 +70,20 @@ def fitted():
   return result
 
 
+@functools.cache
+def extractor():
+  return hardness.extractor(helpers.tiny_backbone())
+
+
+@functools.cache
+def programs():
+  return adapt.batched.Programs([prototype(), tuned()])
+
+
 def run(adapters, dataset=None, weights=None, **options):
   options = PROTOCOL | {"num_episodes": 7, "batch_size": 4} | options
+  if all(adapter in (prototype(), tuned()) for adapter in adapters):
+    options = {"programs": programs()} | options
   return evaluate.run_many(
     adapters,
     weights or variables(),
@@ -335,7 +349,7 @@ def run_recorded(path, adapters=None, **options):
   return run(
     adapters or [prototype(), tuned()],
     folder=run_folder.RunFolder(path, {"x": 1}),
-    extractor=hardness.extractor(helpers.tiny_backbone()),
+    extractor=extractor(),
     **(RECORDED | options),
   )
 
@@ -355,7 +369,7 @@ class TestRecords:
     for adapter in (prototype(), tuned()):
       alone = run(
         [adapter],
-        extractor=hardness.extractor(helpers.tiny_backbone()),
+        extractor=extractor(),
         **RECORDED,
       )
       assert_results_equal(alone[adapter.name], results[adapter.name])
@@ -429,8 +443,7 @@ class TestRecords:
       },
       "extractor": {"extractor": None},
     }
-    extractor = hardness.extractor(helpers.tiny_backbone())
-    first = {"adapters": [prototype()], "extractor": extractor}
+    first = {"adapters": [prototype()], "extractor": extractor()}
     folder = run_folder.RunFolder(tmp_path, {})
     if change == "extractor":  # The stored ones are those without hardness.
       run(**(first | changes[change]), folder=folder)

@@ -11,11 +11,13 @@ import reference
 
 from fsl_jax import backbones, hardness, types
 
+_log_odds = jax.jit(hardness.log_odds, static_argnames="num_ways")
+
 
 def log_odds(support, labels, query, query_labels, ways, **masks):
   support, query = np.asarray(support, float), np.asarray(query, float)
   return float(
-    hardness.log_odds(
+    _log_odds(
       jnp.asarray(support),
       jnp.asarray(labels, jnp.int32),
       jnp.asarray(masks.get("support_mask", np.ones(len(support), bool))),

@@ -1,6 +1,7 @@
 """What several test files share: a tiny network and hand-made tasks."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -10,6 +11,18 @@ import numpy as np
 from fsl_jax import augment, types
 from fsl_jax.backbones import conv64, layers
 from fsl_jax.data import synthetic
+
+# Of XLA: nearly all of the time of tests is compilation, and most of that
+# LLVM's optimiser and the emitters of fused loops, which are not what is
+# tested. Numbers that must agree to the last bit need the same flags.
+UNOPTIMISED = (
+  "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
+# For scripts, which train a whole network for a while: code as fast as by
+# default, compiled in less than half of the time.
+HARDLY_OPTIMISED = (
+  "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+)
 
 
 class _OneBlock(nn.Module):
@@ -23,9 +36,11 @@ class _OneBlock(nn.Module):
     )
 
 
+@functools.cache
 def tiny_backbone(num_classes: int = 6) -> types.Backbone:
   """One block of conv64: all that an adapter can meet, compiled in a third of
-  the time of four blocks."""
+  the time of four blocks. The same object again, so that programs of its
+  functions are compiled once."""
   module = _OneBlock(num_classes)
 
   def init(key, images):
@@ -43,7 +58,7 @@ def tiny_backbone(num_classes: int = 6) -> types.Backbone:
 def tiny_variables(backbone: types.Backbone, seed: int = 0) -> types.Variables:
   """Variables whose batch norm is away from 0 and 1; the default precision."""
   images = jnp.zeros((1, 8, 8, 3))
-  variables = backbone.init(jax.random.key(seed), images)
+  variables = jax.jit(backbone.init)(jax.random.key(seed), images)
   rng = np.random.default_rng(seed)
   # Multiplying keeps variances positive; kernels stay in their range.
   return jax.tree.map(

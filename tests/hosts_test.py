@@ -134,8 +134,7 @@ def ended(folder):
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
-  # The optimiser of conftest.py, lest it round otherwise.
-  flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+  flags = {"XLA_FLAGS": helpers.UNOPTIMISED}
   tests = pathlib.Path(__file__).parent
   processes = [
     subprocess.Popen(

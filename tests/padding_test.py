@@ -84,7 +84,9 @@ def test_a_micro_batch_of_padding_alone_changes_nothing(backbone):
   dataset = synthetic.make(9, 4, image_size_px=16, noise=0.5)
   protocol = sampler.Protocol(ways=9, shots=1, queries=1)
   adapter = adapt.create("finetune", network, steps=2, micro_batch=3)
-  variables = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+  variables = jax.jit(network.init)(
+    jax.random.key(0), jnp.zeros((1, 16, 16, 3))
+  )
   run = jax.jit(
     lambda task: adapt.run.run(jax.random.key(0), adapter, variables, task)
   )

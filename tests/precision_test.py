@@ -19,7 +19,7 @@ def networks():
   }
   task, _ = helpers.make_task((2, 2, 2), 9, image_size_px=16)
   images = augment.prepare(task.support_images)
-  return made, made[None].init(jax.random.key(0), images), task
+  return made, jax.jit(made[None].init)(jax.random.key(0), images), task
 
 
 def test_parameters_statistics_and_moments_stay_float32(networks):

@@ -160,11 +160,9 @@ class TestRuns:
     saves = _STEPS + 1  # within the second epoch
     folder = tmp_path / "run"
     tests = pathlib.Path(__file__).parent
-    # As in conftest.py: another optimiser may round otherwise.
-    level = "--xla_backend_optimization_level=0"
     killed = subprocess.run(
       [sys.executable, "-c", _DRIVER, tests, data_dir, folder, str(saves)],
-      env={**os.environ, "XLA_FLAGS": level},
+      env={**os.environ, "XLA_FLAGS": helpers.UNOPTIMISED},
       capture_output=True,
       text=True,
     )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import helpers
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ def _own_compilation_cache(tmp_path_factory: pytest.TempPathFactory):
     patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
     patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("XLA_FLAGS", helpers.HARDLY_OPTIMISED)
     yield
 
 
