@@ -5,9 +5,9 @@
 
 One curve a command; several may share a run folder, in which an episode that
 two curves have in common is computed once. The folder CURVE in it holds
-`result.json`, the figures and `report.html` of each. --curve=hardness is
-accuracy against hardness over ways 5, 10, 20 and shots 1, 5, with the fitted
-lines.
+`curve.json`, `result.json`, the figures and `report.html` of each.
+--curve=hardness is accuracy against hardness over ways 5, 10, 20 and shots 1,
+5, with the fitted lines.
 """
 
 import math
@@ -64,6 +64,7 @@ _CURVES = {
   ),
 }
 _HARDNESS_SHOTS = ("1", "5")
+_KEPT = ("query_use", "mean", "std", "ci95", "num_finite", "difference")
 
 _CURVE = flags.DEFINE_enum("curve", None, list(_CURVES), "What is varied.")
 _VALUES = flags.DEFINE_list(
@@ -149,6 +150,8 @@ def main(argv: list[str]) -> None:
   print(report.terminal(scored.sections))
   title = f"{scored.dataset.name}, {meta['backbone']['name']}"
   page = _write(name, curve, labels, title, scored)
+  values = _values(name, labels, title, scored)
+  scored.folder.write_json(f"{name}/curve.json", values)
   print(f"\ncurve: {page}")
 
 
@@ -211,6 +214,42 @@ def _write(
     figures=figures,
   )
   return page
+
+
+def _values(
+  name: str, labels: Sequence[str], title: str, scored: scoring.Scored
+) -> dict[str, Any]:
+  """The curve in few numbers, fractions, for tables and other plots."""
+  summary = report.summary(scored.sections)
+  starts = scored.provenance["starts"]
+  start = starts[-1]
+  cores = f"{start['num_cpus']} {start['machine']} cores"
+  if name == "hardness":
+    labels = [section["protocol_name"] for section in summary["sections"]]
+  return {
+    "curve": name,
+    "title": title,
+    "commits": list(dict.fromkeys(start["commit"] for start in starts)),
+    "versions": start["versions"],
+    "device": cores if start["platform"] == "cpu" else start["device"],
+    "seed": _SEED.value,
+    "checkpoint": scored.provenance["config"]["checkpoint"],
+    "data": scored.provenance["config"]["data"],
+    "hardness": scored.provenance["config"]["hardness"],
+    "points": [
+      {
+        "label": label,
+        "name": section["protocol_name"],
+        "text": section["protocol_text"],
+        "methods": {
+          method: {key: row[key] for key in _KEPT}
+          for method, row in section["methods"].items()
+        },
+      }
+      for label, section in zip(labels, summary["sections"], strict=True)
+    ],
+    "lines": summary["hardness_lines"],
+  }
 
 
 def _number(label: str) -> float:

@@ -17,11 +17,20 @@ from typing import Any, NamedTuple
 
 from fsl_jax import types
 from fsl_jax.report import svg
-from reproduction import analyses, figures, intervals, store, tables, wording
+from reproduction import (
+  analyses,
+  curves,
+  figures,
+  intervals,
+  store,
+  tables,
+  wording,
+)
 
 Path = str | os.PathLike[str]
 
-_DOCUMENTS = ("README.md", "docs/reproduction.md")
+_DOCUMENTS = ("README.md", "docs/reproduction.md", "docs/evaluation.md")
+_CURVES = "curves"  # folder of curves in that of the results
 _FIGURES = "docs/figures"
 _START = re.compile(r"<!-- results: *(.*?) *-->")
 _END = "<!-- end -->"
@@ -168,7 +177,7 @@ def files(results_dir: Path, root: Path) -> dict[pathlib.Path, str]:
   """
   results, root = load(results_dir), pathlib.Path(root)
   drawn = drawings(results)
-  return _documents(results, root) | {
+  return _documents(results_dir, root) | {
     root / _FIGURES / f"{figure.name}.svg": figure.draw() for figure in drawn
   }
 
@@ -189,7 +198,7 @@ def update(results_dir: Path, root: Path) -> list[pathlib.Path]:
 def stale(results_dir: Path, root: Path) -> list[pathlib.Path]:
   """Documents that differ from what is generated, and missing figures."""
   results, root = load(results_dir), pathlib.Path(root)
-  documents = _documents(results, root)
+  documents = _documents(results_dir, root)
   # The bytes of a figure follow the version of matplotlib, not only the
   # numbers, so of figures only the presence is compared.
   drawn = [root / _FIGURES / f"{f.name}.svg" for f in drawings(results)]
@@ -203,9 +212,12 @@ def _differs(path: pathlib.Path, text: str) -> bool:
 
 
 def _documents(
-  results: Sequence[wording.Result], root: pathlib.Path
+  results_dir: Path, root: pathlib.Path
 ) -> dict[pathlib.Path, str]:
   """The documents that have blocks, filled."""
+  results = load(results_dir)
+  kept = curves.load(pathlib.Path(results_dir) / _CURVES)
+  of_curves = {"curves": curves.points(kept), "curve_lines": curves.lines(kept)}
   found = {}
   for name in _DOCUMENTS:
     path = root / name
@@ -213,7 +225,7 @@ def _documents(
     if not _START.search(text):
       continue
     seen_from = os.path.relpath(root / _FIGURES, path.parent)
-    blocks = render(results, pathlib.Path(seen_from).as_posix())
+    blocks = render(results, pathlib.Path(seen_from).as_posix()) | of_curves
     try:
       found[path] = fill(text, blocks)
     except types.InputError as error:

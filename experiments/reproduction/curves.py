@@ -1,0 +1,113 @@
+"""Curves of `curves.py` that are kept in `results/curves/`, as Markdown."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fsl_jax import types
+from reproduction import wording
+
+_KEYS = {"curve", "title", "points", "lines", "commits", "device"}
+_METHODS = ("support_init", "finetune", "transductive_finetune")
+
+
+def load(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """All curves of a folder, by file name; there may be none.
+
+  Raises:
+    InputError: naming the file that cannot be read or lacks something.
+  """
+  found = []
+  for path in sorted(folder.glob("*.json")):
+    try:
+      curve = json.loads(path.read_text(encoding="utf-8"))
+      missing = _KEYS - set(curve)
+    except (ValueError, TypeError) as error:
+      raise types.InputError(f"{path} is damaged ({error})") from error
+    if missing:
+      raise types.InputError(f"{path} lacks {', '.join(sorted(missing))}")
+    found.append(curve)
+  return found
+
+
+def points(curves: Sequence[Mapping[str, Any]]) -> str:
+  """A row per point: initialisation, and what the others gain over it."""
+  if not curves:
+    return "No curve was measured yet."
+  rows = [
+    [
+      f"{curve['title']}: {curve['curve']}" if not number else "",
+      point["label"],
+      *(_accuracy(point["methods"].get(name), name) for name in _METHODS),
+      f"{min(m['num_finite'] for m in point['methods'].values()):,}",
+    ]
+    for curve in curves
+    for number, point in enumerate(curve["points"])
+  ]
+  head = ("data, network: varied", "value", "initialisation, %")
+  return wording.with_notes(
+    wording.table(
+      [*head, "fine-tuning, points", "transductive, points", "n"], rows
+    ),
+    "Mean ± 1.96 std / √n over n episodes; points: difference to the "
+    "initialisation on the same episodes.",
+    _where(curves),
+  )
+
+
+def lines(curves: Sequence[Mapping[str, Any]]) -> str:
+  """Accuracy against hardness: a row per data set and method."""
+  found = [curve for curve in curves if curve["curve"] == "hardness"]
+  if not found:
+    return "Nothing was measured yet."
+  rows = [
+    [
+      curve["title"] if not number else "",
+      wording.method({"method": name, "variant": name, "options": {}}),
+      f"{line['area']:.0f} ({_between(line, 'area', 1, '.0f')})",
+      f"{100 * line['slope']:.1f} ({_between(line, 'slope', 100, '.1f')})",
+      f"{line['num_episodes']:,}",
+    ]
+    for curve in found
+    for number, (name, line) in enumerate(curve["lines"].items())
+    if line is not None and line["area"] is not None
+  ]
+  judges = wording.listed(
+    f"{c['hardness']['extractor']} at {c['hardness']['image_size_px']} px"
+    for c in found
+  )
+  return wording.with_notes(
+    wording.table(
+      ["data, network", "method", "area, % nats", "slope, points/nat", "n"],
+      rows,
+    ),
+    f"Hardness by {judges}. Least squares through the episodes of all "
+    "protocols; in brackets 95 % bootstrap intervals over episodes.",
+  )
+
+
+def _accuracy(row: Mapping[str, Any] | None, name: str) -> str:
+  if row is None:
+    return ""
+  if name == _METHODS[0]:
+    return f"{100 * row['mean']:.2f} ± {100 * row['ci95']:.2f}"
+  if row["difference"] is None:
+    return ""
+  mean, ci95 = (100 * row["difference"][key] for key in ("mean", "ci95"))
+  return f"{mean:+z.2f} ± {ci95:.2f}"
+
+
+def _between(line: Mapping[str, Any], key: str, scale: int, form: str) -> str:
+  interval = line.get("interval")
+  if not interval or None in interval[key]:
+    return "no interval"
+  low, high = (scale * value for value in interval[key])
+  return f"{low:{form}} to {high:{form}}"
+
+
+def _where(curves: Sequence[Mapping[str, Any]]) -> str:
+  commits = wording.listed(
+    wording.commit(commit) for c in curves for commit in c["commits"] if commit
+  )
+  return f"Commit {commits}; {wording.listed(c['device'] for c in curves)}."
