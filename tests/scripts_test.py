@@ -394,3 +394,23 @@ def test_curve(runs, tmp_path):
   )
   assert done.returncode == 1
   assert "--values must be numbers, got 'two'" in done.stderr
+
+
+def test_shots(runs, tmp_path):
+  arguments = (
+    runs.data,
+    f"--checkpoint={runs.demo / 'pretrain'}",
+    "--steps=1",
+    "--queries=3",
+    f"--run_dir={tmp_path}",
+  )
+  _succeed("shots", *arguments, "--shots=1,40")
+  result = json.loads((tmp_path / "result.json").read_text())
+  few, many = result["points"]
+  assert (few["images"], many["images"]) == (5, 200)
+  # Classes of 12 icons are repeated, of which no accuracy is claimed.
+  assert few["accuracy"] is not None
+  assert many["accuracy"] is None
+  output = _succeed("shots", *arguments, "--shots=1,40")
+  assert json.loads((tmp_path / "result.json").read_text()) == result
+  assert "40" in output
