@@ -68,7 +68,10 @@ def _pairs(paths: list[pathlib.Path]) -> list[stored_runs.Pair]:
       if one.protocol == other.protocol:
         pairs.append(stored_runs.same_episodes(*_chosen(a, b, paths), paths))
   if not pairs:
-    raise types.InputError(f"{paths[0]} and {paths[1]} share no protocol")
+    raise types.InputError(
+      f"{paths[0]} and {paths[1]} share no protocol (episodes from a file are "
+      "those of the same file only)"
+    )
   return pairs
 
 

@@ -19,7 +19,7 @@ import command_line
 import scoring
 from absl import flags
 
-from fsl_jax import adapt, checkpoint, extractors, report, types
+from fsl_jax import adapt, checkpoint, episodes, extractors, report, types
 from fsl_jax.episodes import protocols, source
 from fsl_jax.pretrain import loop
 
@@ -115,6 +115,8 @@ def main(argv: list[str]) -> None:
   name = command_line.required(_CURVE)
   curve = _CURVES[name]
   labels = tuple(_VALUES.value or curve.values)
+  if len(set(labels)) < len(labels):
+    raise types.InputError(f"--values must differ, got {','.join(labels)}")
   if curve.logarithmic:
     list(map(_number, labels))
   made = [
@@ -227,11 +229,13 @@ def _values(
   starts = scored.provenance["starts"]
   start = starts[-1]
   cores = f"{start['num_cpus']} {start['machine']} cores"
+  command_labels = labels
   if name == "hardness":
     labels = [section["protocol_name"] for section in summary["sections"]]
   return {
     "curve": name,
     "title": title,
+    "command": _command(name, command_labels),
     "commits": list(dict.fromkeys(start["commit"] for start in starts)),
     "versions": start["versions"],
     "device": cores if start["platform"] == "cpu" else start["device"],
@@ -244,15 +248,37 @@ def _values(
         "label": label,
         "name": section["protocol_name"],
         "text": section["protocol_text"],
+        "num_classes": _num_classes(source),
         "methods": {
           method: {key: row[key] for key in _KEPT}
           for method, row in section["methods"].items()
         },
       }
-      for label, section in zip(labels, summary["sections"], strict=True)
+      for label, section, source in zip(
+        labels, summary["sections"], scored.sources, strict=True
+      )
     ],
     "lines": summary["hardness_lines"],
   }
+
+
+def _num_classes(source: episodes.source.Source) -> int:
+  """Classes that have images enough to be drawn."""
+  assert isinstance(source, episodes.source.Drawn)
+  return len(episodes.sampler.eligible_classes(source.dataset, source.protocol))
+
+
+def _command(name: str, labels: Sequence[str]) -> str:
+  """What makes the curve, but for where files are."""
+  parts = [f"--curve={name}"]
+  if name != "hardness":
+    parts.append(f"--values={','.join(labels)}")
+  for flag in (_WAYS, _SHOTS, _QUERIES, _NUM_EPISODES, _SEED, _HARDNESS):
+    if flag.value != flag.default:
+      parts.append(f"--{flag.name}={flag.value}")
+  if _SKIP.value:
+    parts.append("--skip_small_classes")
+  return " ".join(["python experiments/curves.py", *parts])
 
 
 def _number(label: str) -> float:

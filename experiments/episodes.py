@@ -31,6 +31,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "File to write, *.npz.")
 def main(argv: list[str]) -> None:
   del argv
   output = command_line.required(_OUTPUT)
+  if not output.endswith(".npz"):
+    raise types.InputError(f"--output must end in .npz, got {output!r}")
   types.check_whole("num_episodes", _NUM_EPISODES.value, at_least=1)
   dataset = data.load(
     command_line.required(_DATASET), _SPLIT.value, data_dir=_DATA_DIR.value

@@ -114,6 +114,10 @@ def main(argv: list[str]) -> None:
 
 def _methods() -> dict[str, dict[str, object]]:
   """Each method with those of the given options that it has."""
+  if len(set(_METHODS.value)) < len(_METHODS.value):
+    raise types.InputError(
+      f"--methods must differ, got {','.join(_METHODS.value)}"
+    )
   given = config_flags.given(adapt.finetune.FinetuneConfig)
   known = {name: adapt.option_names(name) for name in _METHODS.value}
   for option in given:

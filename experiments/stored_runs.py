@@ -19,24 +19,26 @@ def check_configs(*paths: pathlib.Path) -> None:
   Raises:
     InputError: naming what differs.
   """
-  configs = [read(path / "config.json") for path in paths]
+  configs = [_config(path) for path in paths]
   for name, of in (
     ("data set", lambda c: c["data"]["name"]),
     ("split", lambda c: c["data"]["split"]),
     ("data fingerprint", lambda c: c["data"]["fingerprint"]),
-    ("seed", lambda c: c["seed"]),
   ):
-    try:
-      a, b = map(of, configs)
-    except (KeyError, TypeError) as error:
-      raise types.InputError(
-        f"{paths[0]} or {paths[1]} is no run folder of evaluate.py"
-      ) from error
+    a, b = map(of, configs)
     if a != b:
       raise types.InputError(
         f"the runs met different episodes: {name} {a!r} in {paths[0]}, {b!r} "
         f"in {paths[1]}"
       )
+
+
+def _config(path: pathlib.Path) -> Any:
+  """The configuration of a run of evaluate.py or curves.py."""
+  config = read(path / "config.json")
+  if not {"seed", "data", "methods", "checkpoint"} <= set(config):
+    raise types.InputError(f"{path} is no run folder of evaluate.py")
+  return config
 
 
 def same_episodes(
@@ -48,6 +50,14 @@ def same_episodes(
     InputError: if there are none, or they are not the same pictures.
   """
   one, other = next(iter(a.values())), next(iter(b.values()))
+  # Those of a file are the same whatever the seed of the adaptation.
+  if "file" not in one.protocol:
+    seeds = [_config(path)["seed"] for path in paths]
+    if seeds[0] != seeds[1]:
+      raise types.InputError(
+        f"the runs met different episodes: seed {seeds[0]} in {paths[0]}, "
+        f"{seeds[1]} in {paths[1]}"
+      )
   _, in_a, in_b = np.intersect1d(one.index, other.index, return_indices=True)
   if not len(in_a):
     raise types.InputError(f"{paths[0]} and {paths[1]} share no episode")

@@ -200,7 +200,7 @@ def result(
 def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
   """The results in a run folder, by method: an entry per protocol.
 
-  Episodes that an interrupted run did not reach are not in it.
+  Of an interrupted run, the episodes before the first one it did not reach.
 
   Raises:
     InputError: if there are none, or they are damaged.
@@ -224,12 +224,22 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
   loaded = []
   for records in protocols.values():
     records.sort(key=lambda record: record["index"])
+    # An interrupted run has done large episodes before small ones, or the
+    # other way: only those without a gap are a fair sample.
+    reached = 0
+    while reached < len(records) and records[reached]["index"] == reached:
+      reached += 1
+    records = records[:reached]
+    if not records:
+      continue
     loaded.append(
       {
         name: result(name, first["query_use"], records, records[0])
         for name, first in records[0]["methods"].items()
       }
     )
+  if not loaded:
+    raise types.InputError(f"{file} does not hold the first episode")
   return loaded
 
 

@@ -66,7 +66,8 @@ def run_many(
       multiple of the devices times `chunk`. No result depends on it. None is
       8, or 64 where no method takes steps and handing over costs most.
     chunk: episodes that are vmapped together, see `batched.compile`. None
-      chooses for each method by `chunking.choose`, or as `folder` has it.
+      chooses for each method by `chunking.choose`. A run that goes on keeps
+      those that `folder` has.
     extractor: network of the hardness; None leaves hardness NaN.
     extractor_variables: of `extractor`; None takes `variables`.
     embeddings: [n, P] float32 of all images of `dataset`, by which hardness is
@@ -184,10 +185,10 @@ def _chunks(
 ) -> dict[str, int]:
   """Episodes to vmap, by method; as before where a run goes on, because the
   last bits of a result depend on it."""
-  if chunk is not None:
-    return {adapter.name: chunk for adapter in adapters}
   if done:
     return dict(next(iter(done.values()))["chunks"])
+  if chunk is not None:
+    return {adapter.name: chunk for adapter in adapters}
   task = feeder.padded(source, 0, source.shapes[-1]).task
   # Beside methods that take steps the others cost nothing, and must not make
   # the batches of these larger.

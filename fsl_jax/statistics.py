@@ -205,10 +205,9 @@ def class_interval(values: np.ndarray, class_ids: np.ndarray) -> Interval:
     return Interval(math.nan, math.nan, num_classes)
   mean = float(values.mean())
   u, singular, _ = np.linalg.svd(shares - shares.mean(0), full_matrices=False)
-  if singular[0] < 1e-9:
+  # Without differences, of classes or of values, nothing tells them apart.
+  if singular[0] < 1e-9 or np.ptp(values) == 0:
     return Interval(math.nan, math.nan, num_classes)
-  if np.ptp(values) == 0:
-    return Interval(mean, mean, num_classes)
 
   # In the basis u the values are independent, of variance noise + effect *
   # singular^2; what u does not span is noise alone. Without any noise the

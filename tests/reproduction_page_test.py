@@ -501,3 +501,14 @@ def test_documents_of_the_repository_hold_its_results():
   for document in ("README.md", "docs/reproduction.md"):
     assert "<!-- results: " in (ROOT / document).read_text(encoding="utf-8")
   assert page.stale(ROOT / "results", ROOT) == []
+
+
+@pytest.mark.parametrize(
+  "document",
+  [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))],
+  ids=lambda path: path.name,
+)
+def test_pictures_of_a_document_are_there(document):
+  text = document.read_text(encoding="utf-8")
+  for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+    assert (document.parent / target).is_file(), target

@@ -238,7 +238,7 @@ class TestClassInterval:
   def test_equal_values(self):
     _, class_ids = draw(np.random.default_rng(0), 20, 5, 10, 0, 0)
     found = statistics.class_interval(np.ones(10), class_ids)
-    assert found[:2] == (1, 1)
+    assert np.isnan(found[:2]).all()
 
   def test_without_noise_the_classes_remain(self):
     values, class_ids = draw(np.random.default_rng(0), 20, 5, 1000, 0.1, 0)

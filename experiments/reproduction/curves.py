@@ -8,7 +8,7 @@ from typing import Any
 from fsl_jax import types
 from reproduction import wording
 
-_KEYS = {"curve", "title", "points", "lines", "commits", "device"}
+_KEYS = {"curve", "title", "command", "points", "lines", "commits", "device"}
 _METHODS = ("support_init", "finetune", "transductive_finetune")
 
 
@@ -39,20 +39,35 @@ def points(curves: Sequence[Mapping[str, Any]]) -> str:
     [
       f"{curve['title']}: {curve['curve']}" if not number else "",
       point["label"],
+      f"{point['name']}, {point['text']}",
+      f"{point['num_classes']}",
       *(_accuracy(point["methods"].get(name), name) for name in _METHODS),
       f"{min(m['num_finite'] for m in point['methods'].values()):,}",
     ]
     for curve in curves
     for number, point in enumerate(curve["points"])
   ]
-  head = ("data, network: varied", "value", "initialisation, %")
-  return wording.with_notes(
-    wording.table(
-      [*head, "fine-tuning, points", "transductive, points", "n"], rows
-    ),
-    "Mean ± 1.96 std / √n over n episodes; points: difference to the "
-    "initialisation on the same episodes.",
-    _where(curves),
+  head = ("data, network: varied", "value", "episodes", "classes")
+  return (
+    wording.with_notes(
+      wording.table(
+        [
+          *head,
+          "initialisation, %",
+          "fine-tuning, points",
+          "transductive, points",
+          "n",
+        ],
+        rows,
+      ),
+      "Mean ± 1.96 std / √n over n episodes; points: difference to the "
+      "initialisation on the same episodes. Classes: those with images enough. "
+      "Fine-tuning and initialisation use no query, transductive fine-tuning "
+      "all jointly (entropy and batch statistics).",
+      _where(curves),
+    )
+    + "\n\n"
+    + "\n".join(f"    {curve['command']}" for curve in curves)
   )
 
 

@@ -169,6 +169,8 @@ def readme(results: Sequence[wording.Result]) -> str:
     wording.table(head, lines),
     f"Accuracy on novel classes, {_protocol(found)}; ± is 1.96 std / √n over n "
     f"episodes. {_made_by(found)}",
+    "Where n differs, so do the episodes: compare methods by the paired "
+    "differences in docs/reproduction.md.",
     _query_use(found),
   )
 

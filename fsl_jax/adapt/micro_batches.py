@@ -60,6 +60,8 @@ def accumulate(
     mask: [M] bool, of the images before they were split.
   """
   count, size = jax.tree.leaves(chunks)[0].shape[:2]
+  if count == 0:
+    return carry
   if count == 1:
     return body(carry, jax.tree.map(lambda x: x[0], chunks))
   used = -(-mask.sum() // size)

@@ -195,7 +195,7 @@ def read(path: str | os.PathLike[str], dataset: types.ClassIndexed) -> Stored:
   except (
     # What NumPy and zipfile raise for bytes that they did not write.
     *(KeyError, ValueError, TypeError, OSError, EOFError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
   ) as error:
     raise types.InputError(f"{path} is no file of episodes ({error})") from (
       error

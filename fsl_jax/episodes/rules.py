@@ -204,7 +204,8 @@ class MetaDatasetShots(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class MetaDatasetQueries(Rule):
-  """As many of each class: `most`, or half of the smallest class if fewer.
+  """As many of each class: `most`, or half of the smallest class if fewer, or
+  what the support leaves.
 
   Source: Triantafillou et al., Meta-Dataset (ICLR 2020), section 3.2.
   """
@@ -218,7 +219,8 @@ class MetaDatasetQueries(Rule):
     return f"up to {self.most} {_plural(what)} a class"
 
   def counts(self, words, available, sizes):
-    return np.full(len(sizes), min(self.most, int(sizes.min()) // 2))
+    half = int(sizes.min()) // 2
+    return np.full(len(sizes), min(self.most, half, int(available.min())))
 
   def bounds(self, ways):
     return ways, self.most * ways

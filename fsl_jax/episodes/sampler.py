@@ -53,7 +53,7 @@ def check(
       no image has an end.
   """
   where = f"{dataset.name}, split {dataset.split!r}"
-  classes = _classes(dataset, protocol)
+  classes = eligible_classes(dataset, protocol)
   needed = (
     2
     if protocol.ways == "all"
@@ -108,7 +108,9 @@ def _need(protocol: Protocol) -> int:
   )
 
 
-def _classes(dataset: types.ClassIndexed, protocol: Protocol) -> np.ndarray:
+def eligible_classes(
+  dataset: types.ClassIndexed, protocol: Protocol
+) -> np.ndarray:
   """[c] int64, the classes with images enough for any episode."""
   if protocol.groups == "apart":
     shots, queries = (
@@ -122,7 +124,7 @@ def _classes(dataset: types.ClassIndexed, protocol: Protocol) -> np.ndarray:
 def _num_apart(dataset: types.ClassIndexed, protocol: Protocol) -> int:
   """Episodes that share no image."""
   assert isinstance(protocol.ways, int)
-  classes = _classes(dataset, protocol)
+  classes = eligible_classes(dataset, protocol)
   smallest = int(np.diff(dataset.class_offsets())[classes].min())
   return len(classes) // protocol.ways * (smallest // _need(protocol))
 
@@ -143,7 +145,7 @@ def composition(
 def _composition(dataset, protocol, words, seed, index) -> Composition:
   # Of the numbers, so that classes and images do not depend on their rule.
   numbers = words_lib.Words(seed, dataset.split, index, "numbers")
-  eligible = _classes(dataset, protocol)
+  eligible = eligible_classes(dataset, protocol)
   if protocol.ways == "all":
     ways = len(eligible)
   elif isinstance(protocol.ways, rules.Range):
@@ -165,8 +167,15 @@ def _composition(dataset, protocol, words, seed, index) -> Composition:
       return np.full(ways, rule)
     return rule.counts(numbers, available, sizes)
 
-  query = counts(protocol.queries, sizes)
-  return Composition(class_ids, counts(protocol.shots, sizes - query), query)
+  # Meta-Dataset's support takes of what the queries leave; the queries take of
+  # what any other support leaves.
+  if isinstance(protocol.shots, rules.MetaDatasetShots):
+    query = counts(protocol.queries, sizes)
+    return Composition(class_ids, counts(protocol.shots, sizes - query), query)
+  support = counts(protocol.shots, sizes)
+  return Composition(
+    class_ids, support, counts(protocol.queries, sizes - support)
+  )
 
 
 def draw(
@@ -196,7 +205,9 @@ def draw(
     else:
       # Image by image through one shuffle of the class, round after round.
       order = words_lib.Words(seed, dataset.split, int(c), "images")
-      turn = index // (len(_classes(dataset, protocol)) // len(made.class_ids))
+      turn = index // (
+        len(eligible_classes(dataset, protocol)) // len(made.class_ids)
+      )
       first = turn * (shots + queries)
       drawn = start + order.choose(size, size)[first:]
       parts = drawn[:shots], drawn[shots : shots + queries]
@@ -227,7 +238,7 @@ class Bounds(NamedTuple):
 
 def bounds(dataset: types.ClassIndexed, protocol: Protocol) -> Bounds:
   """What shapes episodes may have, without drawing any."""
-  classes = _classes(dataset, protocol)
+  classes = eligible_classes(dataset, protocol)
   if protocol.ways == "all":
     low = high = len(classes)
   elif isinstance(protocol.ways, rules.Range):

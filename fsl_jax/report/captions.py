@@ -1,5 +1,6 @@
 """The words under the figures: axes, units, n, intervals, and how to read."""
 
+import math
 from collections.abc import Sequence
 
 from fsl_jax.report import figures, rows, svg, thumbnails
@@ -35,8 +36,9 @@ def hardness(sections: Sequence[rows.Section]) -> str:
     "log-odds, under fixed features, that a query is classified wrongly; it "
     "does not depend on the method, and further right is harder. Lines: least "
     "squares over a method's episodes of all protocols. The area between a "
-    "line, drawn on to both axes, and the axes sums a method up: larger is "
-    "better."
+    "line, drawn on to both axes, and the axes sums a method up, as in the "
+    "paper; it extrapolates, so a method that gains on easy episodes alone may "
+    "have the smaller one."
   )
   if slopes:
     caption += (
@@ -90,5 +92,7 @@ def _slope(sections: Sequence[rows.Section], name: str) -> str:
   interval = rows.pooled_interval(sections, name)
   if line is None or interval is None:
     return ""
+  if not all(map(math.isfinite, interval.slope)):
+    return f"{100 * line.slope:.1f}".replace("-", "−")
   low, high = (100 * end for end in interval.slope)
   return f"{100 * line.slope:.1f} ({low:.1f} to {high:.1f})".replace("-", "−")

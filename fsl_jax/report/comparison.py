@@ -19,8 +19,9 @@ NOTES = (
   "± is 1.96 std / √n. p: of the paired t test.",
   f"Told apart: p below {LEVEL}. One in twenty comparisons of equals is so by "
   "chance.",
-  "The interval is over episodes of these classes; it covers neither other "
-  "classes nor another pre-training.",
+  "± and p take the classes as given. With classes: a 95 % interval of the "
+  "difference that covers the choice of the classes too. Neither covers "
+  "another pre-training.",
 )
 
 
@@ -32,6 +33,8 @@ class Row(NamedTuple):
   a: statistics.Summary
   b: statistics.Summary
   difference: statistics.Paired  # a - b
+  classes: statistics.Interval  # of it, over the choice of classes too
+  query_uses: tuple[str, str]  # of both
 
 
 def of_pair(pair: Pair) -> list[Row]:
@@ -44,6 +47,10 @@ def of_pair(pair: Pair) -> list[Row]:
       a=statistics.summary(result.accuracy),
       b=statistics.summary(second[name].accuracy),
       difference=statistics.paired(result.accuracy, second[name].accuracy),
+      classes=statistics.class_interval(
+        result.accuracy - second[name].accuracy, result.class_ids
+      ),
+      query_uses=(result.query_use, second[name].query_use),
     )
     for name, result in first.items()
     if name in second
@@ -103,7 +110,12 @@ def verdict(row: Row, names: tuple[str, str]) -> str:
   if not paired.p_t < LEVEL:
     signed = text.plus_minus(paired.mean, paired.ci95, sign="+")
     return f"not told apart: {signed} points ({text.p_phrase(paired.p_t)})"
-  return f"{names[0 if paired.mean > 0 else 1]} is better by {evidence}"
+  better = names[0 if paired.mean > 0 else 1]
+  if row.classes.low <= 0 <= row.classes.high:
+    return (
+      f"{better} is better by {evidence} on these classes, not surely on others"
+    )
+  return f"{better} is better by {evidence}"
 
 
 def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
@@ -113,6 +125,7 @@ def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
       table.Column("method"),
       *(table.Column(name, unit="% ± 95 %") for name in names),
       table.Column("difference", unit="points ± 95 %"),
+      table.Column("with classes", unit="95 %, points"),
       table.Column("p", unit="paired t"),
       table.Column("p", unit="Wilcoxon"),
       table.Column("wins"),
@@ -123,6 +136,9 @@ def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
     [
       [
         *_numbers(row),
+        table.Cell(
+          text.low_to_high(row.classes.low, row.classes.high), row.classes.low
+        ),
         *(
           table.Cell(text.p_value(p), p)
           for p in (row.difference.p_t, row.difference.p_wilcoxon)
@@ -166,7 +182,9 @@ def terminal(pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")) -> str:
       "\n".join(
         _wrap(
           f"{row.label}: {verdict(row, names)}; {row.difference.wins} won, "
-          f"{row.difference.ties} tied, {row.difference.losses} lost."
+          f"{row.difference.ties} tied, {row.difference.losses} lost; with "
+          f"classes {text.low_to_high(row.classes.low, row.classes.high)}. "
+          f"{_query_uses(row)}"
         )
         for row in found
       ),
@@ -199,6 +217,8 @@ def json_values(
               "a": row.a._asdict(),
               "b": row.b._asdict(),
               "difference": row.difference._asdict(),
+              "class_interval": row.classes._asdict(),
+              "query_uses": row.query_uses,
               "verdict": verdict(row, names),
             }
             for row in of_pair(pair)
@@ -215,7 +235,7 @@ def _numbers(row: Row) -> list[table.Cell]:
   """Method, both accuracies, difference."""
   paired = row.difference
   return [
-    table.Cell(row.label),
+    table.Cell(row.label, detail=_query_uses(row)),
     *(
       table.Cell(text.plus_minus(s.mean, s.ci95), s.mean)
       for s in (row.a, row.b)
@@ -224,6 +244,13 @@ def _numbers(row: Row) -> list[table.Cell]:
       text.plus_minus(paired.mean, paired.ci95, sign="+"), paired.mean
     ),
   ]
+
+
+def _query_uses(row: Row) -> str:
+  first, second = row.query_uses
+  if first == second:
+    return f"queries used: {first}"
+  return f"queries used: {first} (first), {second} (second)"
 
 
 def _wrap(words: str) -> str:

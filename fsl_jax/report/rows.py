@@ -120,6 +120,22 @@ def class_intervals(section: Section) -> dict[str, statistics.Interval]:
   }
 
 
+def difference_intervals(
+  section: Section,
+) -> dict[str, statistics.Interval | None]:
+  """By method: of the difference to the baseline, over the choice of classes
+  too; None for the baseline."""
+  baseline = section[BASELINE]
+  return {
+    name: None
+    if name == BASELINE
+    else statistics.class_interval(
+      result.accuracy - baseline.accuracy, result.class_ids
+    )
+    for name, result in section.items()
+  }
+
+
 def pooled_line(
   sections: Sequence[Section], name: str
 ) -> hardness_lib.Line | None:

@@ -25,13 +25,19 @@ _MORE = {
   "worst": table.Column("worst 5 %", "worst 5 %", "mean, %"),
   "classes": table.Column("with classes", "with classes", "95 %, %"),
   "p": table.Column("p", "p", "paired t"),
+  "difference_classes": table.Column(
+    "difference with classes", "difference with classes", "95 %, points"
+  ),
 }
 _QUERY_USE = {"query_use": table.Column("queries used")}
 
 
 def results(section: rows.Section) -> table.Table:
   """All columns, for the page; the use of the queries is by the method."""
-  order = ("accuracy", "classes", "median", "worst", "std", "difference", "p")
+  order = (
+    *("accuracy", "classes", "median", "worst", "std", "difference", "p"),
+    "difference_classes",
+  )
   columns = _MAIN | _MORE
   return _results(
     section, {name: columns[name] for name in [*order, "n", "NaN"]}
@@ -68,7 +74,9 @@ def footnotes(sections: Sequence[rows.Section]) -> list[str]:
   if any(rows.BASELINE in section for section in sections):
     notes.append(
       f"difference: accuracy minus that of {rows.label(rows.BASELINE)}, "
-      "in points, over the episodes finite in both; p: of the paired t test."
+      "in points, over the episodes finite in both; p: of the paired t test, "
+      "which takes the classes as given; with classes: its 95 % interval that "
+      "does not."
     )
   return notes
 
@@ -114,7 +122,8 @@ def _results(
 ) -> table.Table:
   """Without the baseline there is no column of differences or of p."""
   if rows.BASELINE not in section:
-    columns = {k: c for k, c in columns.items() if k not in ("difference", "p")}
+    paired = ("difference", "p", "difference_classes")
+    columns = {k: c for k, c in columns.items() if k not in paired}
   cells = [_cells(row) for row in rows.of_section(section)]
   if "classes" in columns:
     for cell, found in zip(
@@ -122,6 +131,17 @@ def _results(
     ):
       words = text.low_to_high(found.low, found.high)
       cell["classes"] = table.Cell(words, found.low)
+  if "difference_classes" in columns:
+    for cell, between in zip(
+      cells, rows.difference_intervals(section).values(), strict=True
+    ):
+      cell["difference_classes"] = (
+        table.Cell("", math.nan)
+        if between is None
+        else table.Cell(
+          text.low_to_high(between.low, between.high), between.low
+        )
+      )
   return table.Table(
     [_METHOD, *columns.values()],
     [[c["method"], *(c[name] for name in columns)] for c in cells],

@@ -97,7 +97,9 @@ dl div {
   display: flex; gap: 1rem; justify-content: space-between; padding: .18rem 0;
   border-bottom: 1px solid var(--rule);
 }
-dt { color: var(--faint); flex: none; max-width: 50%; }
+dt {
+  color: var(--faint); flex: none; max-width: 50%; overflow-wrap: anywhere;
+}
 dd {
   margin: 0; text-align: right; overflow-wrap: anywhere;
   font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
