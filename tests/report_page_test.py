@@ -344,7 +344,10 @@ def test_comparison_says_which_is_better():
   pairs = [(first | {"finetune": better}, second)]
   output = report.comparison_terminal(pairs, ("this one", "that one, and more"))
   assert "fine-tuning: this one is better by 15.00 ± 0.92 points" in output
-  assert "(p < 0.001); 40 won, 0 tied, 0 lost." in " ".join(output.split())
+  words = " ".join(output.split())
+  # All episodes are of the same classes, so of others nothing is known.
+  assert "(p < 0.001); 40 won, 0 tied, 0 lost; with classes n/a." in words
+  assert "queries used:" in words
   assert all(len(line) <= 80 for line in output.splitlines())
   turned = [(b, a) for a, b in pairs]
   assert "B is better by 15.00" in report.comparison_terminal(turned)
