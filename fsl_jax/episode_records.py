@@ -110,7 +110,7 @@ def stored(
 def inputs_digest(
   variables: types.Variables,
   dataset: types.ClassIndexed,
-  seed: int,
+  seeds: Sequence[int],
   hardness: types.Variables | np.ndarray | None,
 ) -> str:
   """Digest of what an episode depends on beside protocol and method.
@@ -118,7 +118,7 @@ def inputs_digest(
   Args:
     variables: of the pre-trained backbone.
     dataset: split that episodes are of.
-    seed: of the adaptation.
+    seeds: of the adaptation, and of the episodes where that is another.
     hardness: variables of what judges it, or the embeddings it is judged by.
   """
   judge = hardness
@@ -128,7 +128,7 @@ def inputs_digest(
     judge = {"embeddings": np.ascontiguousarray(some)}
   return _short_digest(
     [
-      seed,
+      *seeds,
       features.data_digest(dataset),
       checkpoint.digest(variables),
       None if judge is None else checkpoint.digest(judge),

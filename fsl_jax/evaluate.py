@@ -105,7 +105,10 @@ def run_many(
     network = variables if extractor_variables is None else extractor_variables
     judge = None if extractor is None else network
     inputs = episode_records.inputs_digest(
-      variables, dataset, seed, judge if embeddings is None else embeddings
+      variables,
+      dataset,
+      [seed] if source.seed == seed else [seed, source.seed],
+      judge if embeddings is None else embeddings,
     )
   head: dict[str, Any] = {
     "protocol": source.values(),

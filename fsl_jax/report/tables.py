@@ -77,8 +77,8 @@ def footnotes(sections: Sequence[rows.Section]) -> list[str]:
     notes.append(
       f"difference: accuracy minus that of {rows.label(rows.BASELINE)}, "
       "in points, over the episodes finite in both; p: of the paired t test, "
-      "which takes the classes as given. Of the difference too the page has the "
-      "interval that does not."
+      "which takes the classes as given. The page has the interval of the "
+      "difference that does not."
     )
   return notes
 
