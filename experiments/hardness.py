@@ -59,10 +59,9 @@ def main(argv: list[str]) -> None:
   dataset = data.load(
     command_line.required(_DATASET), _SPLIT.value, data_dir=_DATA_DIR.value
   )
-  types.check_whole("num_episodes", _NUM_EPISODES.value, at_least=1)
   sources = protocol_flags.sources(dataset, seed=_SEED.value)
   for source in sources:
-    source.check(_NUM_EPISODES.value)
+    dataset_hardness.check(source, _NUM_EPISODES.value)
   judge = extractors.load(
     _HARDNESS.value,
     path=_HARDNESS_WEIGHTS.value,
