@@ -3,9 +3,10 @@
   python experiments/compare.py runs/conv64_eval runs/resnet12_eval
 
 Both are run folders of evaluate.py on the same episodes: equal data, split,
-seed and protocol. Methods are compared by name; --methods=A,B compares method
-A of the first run with B of the second, which may be the same folder. Prints a
-table per protocol, and with --run_dir writes `comparison.html`.
+seed and protocol, drawn or read from a file. Methods are compared by name;
+--methods=A,B compares method A of the first run with B of the second, which may
+be the same folder. Prints a table per protocol, and with --run_dir writes
+`comparison.html`.
 """
 
 import pathlib
@@ -64,15 +65,21 @@ def _pairs(paths: list[pathlib.Path]) -> list[stored_runs.Pair]:
   pairs = []
   for a in first:
     for b in second:
-      one, other = next(iter(a.values())), next(iter(b.values()))
-      if one.protocol == other.protocol:
+      if report.comparison.rule(a) == report.comparison.rule(b):
         pairs.append(stored_runs.same_episodes(*_chosen(a, b, paths), paths))
   if not pairs:
     raise types.InputError(
-      f"{paths[0]} and {paths[1]} share no protocol (episodes from a file are "
-      "those of the same file only)"
+      f"{paths[0]} and {paths[1]} share no protocol: {_headings(first)}; "
+      f"{_headings(second)}"
     )
   return pairs
+
+
+def _headings(sections: list[stored_runs.Section]) -> str:
+  return ", ".join(
+    f"{result.protocol_name} ({result.protocol_text})"
+    for result in map(report.rows.first, sections)
+  )
 
 
 def _chosen(

@@ -27,10 +27,11 @@ def main(argv: list[str]) -> None:
     stored_runs.check_configs(paths[0], path)
   _check_alike(paths)
   loaded = [episode_records.load(path) for path in paths]
+  rule = report.comparison.rule
   shared = 0
   for section in loaded[0]:
     others = [
-      next((s for s in run if _protocol(s) == _protocol(section)), {})
+      next((s for s in run if rule(s) == rule(section)), {})
       for run in loaded[1:]
     ]
     for name, result in section.items():
@@ -87,10 +88,6 @@ def _line(results: list[types.EvalResult]) -> str:
     f"{first.num_episodes} episodes: {numbers}; std between runs "
     f"{100 * pooled.std:.2f}; queries used: {first.query_use})"
   )
-
-
-def _protocol(section: stored_runs.Section) -> object:
-  return next(iter(section.values())).protocol
 
 
 if __name__ == "__main__":

@@ -50,36 +50,19 @@ def same_episodes(
     InputError: if there are none, or they are not the same pictures.
   """
   one, other = next(iter(a.values())), next(iter(b.values()))
-  # Those of a file are the same whatever the seed of the adaptation.
-  if "file" not in one.protocol:
-    seeds = [_config(path)["seed"] for path in paths]
-    if seeds[0] != seeds[1]:
-      raise types.InputError(
-        f"the runs met different episodes: seed {seeds[0]} in {paths[0]}, "
-        f"{seeds[1]} in {paths[1]}"
-      )
   _, in_a, in_b = np.intersect1d(one.index, other.index, return_indices=True)
   if not len(in_a):
     raise types.InputError(f"{paths[0]} and {paths[1]} share no episode")
-  for name in ("class_ids", "labels"):
-    if not _equal(getattr(one, name)[in_a], getattr(other, name)[in_b]):
-      raise types.InputError(
-        f"episodes of the same number differ between {paths[0]} and {paths[1]}"
-      )
+  if not np.array_equal(one.digests[in_a], other.digests[in_b]):
+    seeds = [_config(path)["seed"] for path in paths]
+    raise types.InputError(
+      f"the runs met different episodes of {one.protocol_name}: seed "
+      f"{seeds[0]} in {paths[0]}, {seeds[1]} in {paths[1]}, or other files"
+    )
   return (
     {name: result.at(in_a) for name, result in a.items()},
     {name: result.at(in_b) for name, result in b.items()},
   )
-
-
-def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-  """Whether rows are equal but for how far -1 fills them up."""
-  width = max(a.shape[1], b.shape[1])
-  a, b = (
-    np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=-1)
-    for x in (a, b)
-  )
-  return bool(np.array_equal(a, b))
 
 
 def provenance(path: pathlib.Path) -> dict[str, Any]:

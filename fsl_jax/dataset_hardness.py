@@ -13,7 +13,7 @@ import numpy as np
 
 from fsl_jax import hardness as hardness_lib
 from fsl_jax import types
-from fsl_jax.episodes import feeder
+from fsl_jax.episodes import feeder, sampler
 from fsl_jax.episodes import source as source_lib
 
 METHOD = "nearest class mean"
@@ -95,6 +95,7 @@ def of_source(
   labels, predictions = np.full(shape, -1), np.full(shape, -1)
   log_odds = np.full(shape, np.nan)
   hardness = np.full(num_episodes, np.nan)
+  digests: dict[int, str] = {}
   requests = feeder.requests(source, num_episodes, batch_size)
   stream = feeder.batches(over_embeddings, requests, batch_size=batch_size)
   with contextlib.closing(stream):
@@ -107,6 +108,7 @@ def of_source(
       i, own = episodes.index, episodes.task.query_mask
       width = own.shape[1]
       class_ids[i] = episodes.class_ids
+      digests.update(zip(i.tolist(), _digests(episodes), strict=True))
       hardness[i] = of_episodes
       labels[i, :width] = np.where(own, episodes.query_labels, -1)
       predictions[i, :width] = np.where(own, of_queries.predictions, -1)
@@ -121,6 +123,7 @@ def of_source(
     protocol_name=source.name,
     protocol_text=source.text,
     index=np.arange(num_episodes),
+    digests=np.asarray([digests[i] for i in range(num_episodes)]),
     class_ids=class_ids[:, :ways],
     labels=labels[:, :width],
     accuracy=((predictions == labels) & own).sum(1) / own.sum(1),
@@ -131,6 +134,21 @@ def of_source(
     curves={},
   )
   return Judged(result, log_odds[:, :width])
+
+
+def _digests(episodes: types.Episode) -> list[str]:
+  """Of each of the stacked episodes."""
+  return [
+    sampler.digest(classes[classes >= 0], support[support_mask], query[mask])
+    for classes, support, support_mask, query, mask in zip(
+      episodes.class_ids,
+      episodes.support_rows,
+      episodes.task.support_mask,
+      episodes.query_rows,
+      episodes.task.query_mask,
+      strict=True,
+    )
+  ]
 
 
 @jax.jit

@@ -18,6 +18,9 @@ class Results(NamedTuple):
 
   indices: types.Array  # [B] int32
   class_ids: types.Array  # [B, N] int32
+  support_rows: types.Array  # [B, S] int32
+  support_mask: types.Array  # [B, S] bool
+  query_rows: types.Array  # [B, T] int32
   query_labels: types.Array  # [B, T] int32
   query_mask: types.Array  # [B, T] bool
   hardness: types.Array | None  # [B] float32
@@ -112,6 +115,9 @@ class Dispatcher:
     return Results(
       indices=episodes.index,
       class_ids=episodes.class_ids,
+      support_rows=episodes.support_rows,
+      support_mask=episodes.task.support_mask,
+      query_rows=episodes.query_rows,
       query_labels=episodes.query_labels,
       query_mask=episodes.task.query_mask,
       hardness=hardness,

@@ -11,6 +11,7 @@ import numpy as np
 
 from fsl_jax import checkpoint, dispatch, features, types
 from fsl_jax import run_folder as run_folder_lib
+from fsl_jax.episodes import sampler
 
 FILE = "episodes.jsonl"
 CURVES = ("support_loss", "support_accuracy", "query_entropy")
@@ -22,10 +23,17 @@ def of_results(
   """What is kept of episode `b` of a batch, without what it is filled up by."""
   hardness = results.hardness
   class_ids = results.class_ids[b]
+  class_ids = class_ids[class_ids >= 0]
+  query_mask = results.query_mask[b]
   return {
     "index": int(results.indices[b]),
-    "class_ids": class_ids[class_ids >= 0].tolist(),
-    "labels": results.query_labels[b][results.query_mask[b]].tolist(),
+    "digest": sampler.digest(
+      class_ids,
+      results.support_rows[b][results.support_mask[b]],
+      results.query_rows[b][query_mask],
+    ),
+    "class_ids": class_ids.tolist(),
+    "labels": results.query_labels[b][query_mask].tolist(),
     "hardness": None if hardness is None else _number(hardness[b]),
     "methods": {
       name: {**methods[name], **_score(results, b, name)}
@@ -83,7 +91,7 @@ def stored(
   records = folder.read(FILE)
   path = folder.path / FILE
   if any(
-    not {"protocol", "inputs", "chunks", "labels", "methods"} <= set(r)
+    not {"protocol", "inputs", "chunks", "digest", "methods"} <= set(r)
     for r in records
   ):
     raise types.InputError(
@@ -182,6 +190,7 @@ def result(
     protocol_name=head["name"],
     protocol_text=head["text"],
     index=np.asarray([record["index"] for record in records]),
+    digests=np.asarray([record["digest"] for record in records]),
     class_ids=_filled(record["class_ids"] for record in records),
     labels=_filled(record["labels"] for record in records),
     accuracy=np.asarray([r["accuracy"] for r in own], np.float64),
@@ -213,7 +222,7 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
     try:
       record = json.loads(line)
       key = json.dumps(record["protocol"], sort_keys=True)
-      record["labels"], record["methods"], record["text"]
+      record["digest"], record["methods"], record["text"]
     except (ValueError, KeyError, TypeError) as error:
       raise types.InputError(
         f"line {number} of {file} is damaged, or of another version ({error!r})"

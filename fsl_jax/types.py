@@ -333,6 +333,8 @@ class EvalResult:
     protocol_name: for headings, such as "5-way 1-shot".
     protocol_text: the rest of it, such as "15 queries a class".
     index: [n] int64, the episodes.
+    digests: [n] text, of the images of each: equal where episodes of one data
+      set are, wherever they came from.
     class_ids: [n, N] int64, data set classes behind the labels; -1 beyond an
       episode's own.
     labels: [n, T] int64 in [0, N), of the queries; -1 beyond an episode's own.
@@ -352,6 +354,7 @@ class EvalResult:
   protocol_name: str
   protocol_text: str
   index: np.ndarray
+  digests: np.ndarray
   class_ids: np.ndarray
   labels: np.ndarray
   accuracy: np.ndarray

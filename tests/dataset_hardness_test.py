@@ -70,7 +70,10 @@ class TestOfSource:
       embeddings=embeddings,
       progress=False,
     )
-    for name in ("index", "class_ids", "labels", "predictions", "accuracy"):
+    for name in (
+      *("index", "digests", "class_ids"),
+      *("labels", "predictions", "accuracy"),
+    ):
       found = getattr(judged.result, name)
       np.testing.assert_array_equal(found, getattr(expected, name), name)
     # One program each, whose sums may be in another order.
@@ -168,6 +171,7 @@ def judged_by_hand():
     protocol_name="2 to 3 ways 1-shot",
     protocol_text="1 to 2 queries a class",
     index=np.arange(2),
+    digests=np.arange(2).astype(str),
     class_ids=np.array([[4, 2, -1], [2, 7, 4]]),
     labels=labels,
     accuracy=np.array([1 / 3, 2 / 4]),

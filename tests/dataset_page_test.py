@@ -32,6 +32,7 @@ def make_judged(num_classes=5, num_episodes=21, name="5-way 1-shot"):
     protocol_name=name,
     protocol_text="1 query a class",
     index=np.arange(num_episodes),
+    digests=np.arange(num_episodes).astype(str),
     class_ids=class_ids,
     labels=labels,
     accuracy=np.full(num_episodes, 0.2),

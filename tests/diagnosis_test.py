@@ -20,6 +20,7 @@ def result(labels, predictions, initial=None, class_ids=None, accuracy=None):
     protocol_name="4-way 1-shot",
     protocol_text="2 queries a class",
     index=np.arange(n),
+    digests=np.arange(n).astype(str),
     class_ids=np.tile(np.arange(4), (n, 1))
     if class_ids is None
     else np.asarray(class_ids),

@@ -85,6 +85,24 @@ class TestSampler:
     ]
     assert len({first, *others}) == 4
 
+  def test_digest_tells_episodes_apart(self, dataset):
+    def digest(rows):
+      return sampler.digest(rows.class_ids, rows.support, rows.query)
+
+    rows = draw(dataset, 5)
+    assert digest(draw(dataset, np.int64(5))) == digest(rows)
+    parts = rows.class_ids, rows.support, rows.query
+    others = [
+      digest(draw(dataset, 6)),
+      digest(draw(dataset, 5, seed=1)),
+      sampler.digest(parts[0][::-1], *parts[1:]),
+      # The same rows in the same order, one of them moved to the queries.
+      sampler.digest(
+        parts[0], parts[1][:-1], np.concatenate([parts[1][-1:], parts[2]])
+      ),
+    ]
+    assert len({digest(rows), *others}) == 5
+
   def test_index_and_seed_do_not_run_into_each_other(self, dataset):
     drawn = {
       as_tuple(draw(dataset, index, seed=seed))

@@ -115,6 +115,7 @@ def result(accuracy):
     protocol_name="3-way 1-shot",
     protocol_text="2 queries a class",
     index=np.arange(n),
+    digests=np.arange(n).astype(str),
     class_ids=np.tile(np.arange(3), (n, 1)),
     labels=np.tile(np.repeat(np.arange(3), 2), (n, 1)),
     accuracy=accuracy,

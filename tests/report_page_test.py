@@ -36,6 +36,7 @@ def _result(method, predictions, hardness=(0.5, 2.0), **changes):
     "protocol_name": "2 to 3 ways, any shots",
     "protocol_text": "2 queries a class",
     "index": np.arange(7, 9),
+    "digests": np.arange(7, 9).astype(str),
     "class_ids": np.array(CLASS_IDS),
     "labels": labels,
     "accuracy": right.sum(1) / 4,
@@ -363,7 +364,7 @@ def test_runs_that_cannot_be_compared_are_refused():
   fails("'A' twice", section, ("A", "A"))
   fails("mixes protocols", _section(protocol={"ways": 4}))
   fails("index of", _section(index=np.arange(2)))
-  fails("class_ids of", _section(class_ids=np.zeros((2, 3), int)))
+  fails("digests of", _section(digests=np.array(["a", "b"])))
   fails("no method is in both", {"mine": section["finetune"]})
   with pytest.raises(types.InputError, match="at least one pair"):
     report.comparison_terminal([])

@@ -32,6 +32,7 @@ def _result(method, accuracy, hardness=None, *, steps=0, query_use="none"):
     protocol_name="5-way 1-shot",
     protocol_text="2 queries a class",
     index=np.arange(10, 10 + n),
+    digests=np.arange(10, 10 + n).astype(str),
     class_ids=np.tile(np.arange(5), (n, 1)),
     labels=np.tile(np.repeat(np.arange(5), 2), (n, 1)),
     accuracy=np.asarray(accuracy, np.float64),

@@ -259,6 +259,7 @@ def _result(
     protocol_name="5-way 1-shot",
     protocol_text="15 queries a class",
     index=np.arange(n),
+    digests=np.arange(n).astype(str),
     class_ids=np.tile(np.arange(5), (n, 1)),
     labels=np.tile(np.arange(5), (n, 1)),
     accuracy=np.asarray(accuracy),

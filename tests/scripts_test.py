@@ -334,8 +334,10 @@ def test_episodes_of_a_file_give_the_numbers_of_their_protocol(
   )
   _succeed(*arguments, f"--run_dir={tmp_path / 'run'}")
   from_file, drawn = _records(tmp_path / "run"), _records(evaluated)
-  for name in ("class_ids", "labels", "hardness", "methods"):
+  for name in ("digest", "class_ids", "labels", "hardness", "methods"):
     assert [r[name] for r in from_file] == [r[name] for r in drawn]
+  output = _succeed("compare", str(evaluated), str(tmp_path / "run"))
+  assert "0 won, 4 tied, 0 lost" in " ".join(output.split())
   twice = _run(*arguments, "--ways=5", f"--run_dir={tmp_path / 'other'}")
   assert twice.returncode == 1
   assert "--ways has no effect on episodes from a file" in twice.stderr

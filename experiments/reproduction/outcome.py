@@ -3,7 +3,6 @@
 Accuracies are in percent, hardness in nats.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -211,15 +210,7 @@ def _same_episodes(
 ) -> list[types.EvalResult]:
   """The episodes that all have met; each has met the first so many."""
   n = min(m.result.num_episodes for m in group)
-  return [
-    dataclasses.replace(
-      m.result,
-      index=m.result.index[:n],
-      accuracy=m.result.accuracy[:n],
-      hardness=m.result.hardness[:n],
-    )
-    for m in group
-  ]
+  return [m.result.at(np.arange(n)) for m in group]
 
 
 def _points(measured: Sequence[work.Measured]) -> list[Json]:

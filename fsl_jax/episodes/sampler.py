@@ -5,6 +5,7 @@ batch, worker or run in which it is drawn.
 """
 
 import dataclasses
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,19 @@ class Rows:
   support_labels: np.ndarray  # [S] int32 in [0, N)
   query: np.ndarray  # [T] int32 rows
   query_labels: np.ndarray  # [T] int32 in [0, N)
+
+
+def digest(
+  class_ids: types.Array, support: types.Array, query: types.Array
+) -> str:
+  """Hex, of the rows of one episode without padding; as in `Rows`.
+
+  Labels are not in it: rows and the order of the classes say them.
+  """
+  sha = hashlib.sha256()
+  for part in (class_ids, support, query):
+    sha.update(np.asarray([len(part), *part], "<i8").tobytes())
+  return sha.hexdigest()[:16]
 
 
 class Composition(NamedTuple):

@@ -57,6 +57,12 @@ def of_pair(pair: Pair) -> list[Row]:
   ]
 
 
+def rule(section: rows.Section) -> dict[str, Any]:
+  """The protocol, whether its episodes were drawn or read from a file."""
+  protocol = rows.first(section).protocol
+  return {name: value for name, value in protocol.items() if name != "file"}
+
+
 def check(pairs: Sequence[Pair], names: tuple[str, str]) -> None:
   """Checks that the runs can be compared.
 
@@ -75,12 +81,12 @@ def check(pairs: Sequence[Pair], names: tuple[str, str]) -> None:
   for number, pair in enumerate(pairs, 1):
     first, second = map(rows.first, pair)
     where = f"pair {number} of the comparison"
-    if dict(first.protocol) != dict(second.protocol):
+    if rule(pair[0]) != rule(pair[1]):
       raise types.InputError(
-        f"{where} mixes protocols: {names[0]!r} has {dict(first.protocol)}, "
-        f"{names[1]!r} has {dict(second.protocol)}"
+        f"{where} mixes protocols: {names[0]!r} has {rule(pair[0])}, "
+        f"{names[1]!r} has {rule(pair[1])}"
       )
-    for field in ("index", "class_ids", "labels"):
+    for field in ("index", "digests"):
       ours, theirs = getattr(first, field), getattr(second, field)
       if not np.array_equal(ours, theirs):
         raise types.InputError(

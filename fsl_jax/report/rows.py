@@ -68,7 +68,10 @@ def check(sections: Sequence[Section]) -> None:
           f"section {number} of the report mixes protocols: {first_name!r} has "
           f"{dict(first.protocol)}, {name!r} has {dict(result.protocol)}"
         )
-      if not np.array_equal(result.index, first.index):
+      if not (
+        np.array_equal(result.index, first.index)
+        and np.array_equal(result.digests, first.digests)
+      ):
         raise types.InputError(
           f"in section {number} of the report {first_name!r} and {name!r} met "
           "different episodes; methods are compared on the same ones only"
