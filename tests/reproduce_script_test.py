@@ -26,9 +26,21 @@ def _own_compilation_cache(tmp_path_factory: pytest.TempPathFactory):
     yield
 
 
+# At 16 px, where a folder of pictures is used at 84.
+_SMALL = """
+import os, runpy, sys
+from fsl_jax import data
+data.usual_size_px = lambda name: 16
+script = sys.argv.pop(1)
+sys.path.insert(0, os.path.dirname(script))
+runpy.run_path(script, run_name="__main__")
+"""
+
+
 def _script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+  path = str(_ROOT / "experiments" / f"{name}.py")
   return subprocess.run(
-    [sys.executable, str(_ROOT / "experiments" / f"{name}.py"), *arguments],
+    [sys.executable, "-c", _SMALL, path, *arguments],
     capture_output=True,
     text=True,
     timeout=600,
