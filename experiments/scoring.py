@@ -150,14 +150,7 @@ def evaluated(
   folder = run_folder.RunFolder(
     plan.run_dir, _config(plan, meta, dataset, judge)
   )
-  judging: dict[str, Any] = {}
-  if judge is not None and dataset.is_in_memory:
-    judging["embeddings"] = extractors.embeddings(
-      judge, dataset, cache_dir=command_line.cache_dir("features")
-    )
-  elif judge is not None:
-    judging["extractor"] = judge.extract
-    judging["extractor_variables"] = judge.variables
+  by_judge = judging(judge, dataset)
   images = dataset
   if all(method.num_steps == 0 for method in methods):
     # Nothing changes the network, so each image goes through it only once.
@@ -177,7 +170,7 @@ def evaluated(
       dataset,
       source=dataclasses.replace(source, dataset=dataset),  # type: ignore[type-var]
       **options,
-      **judging,
+      **by_judge,
       programs=programs,
       folder=folder,
     )
@@ -190,6 +183,21 @@ def evaluated(
     images,
     [*plan.notes, *_hardness_notes(plan, images)],
   )
+
+
+def judging(
+  judge: extractors.Extractor | None, dataset: types.ClassIndexed
+) -> dict[str, Any]:
+  """Arguments of `evaluate.run_many` by which hardness is judged."""
+  if judge is None:
+    return {}
+  if dataset.is_in_memory:
+    return {
+      "embeddings": extractors.embeddings(
+        judge, dataset, cache_dir=command_line.cache_dir("features")
+      )
+    }
+  return {"extractor": judge.extract, "extractor_variables": judge.variables}
 
 
 def _methods(plan: Plan, backbone: types.Backbone) -> list[types.Adapter]:

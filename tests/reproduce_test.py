@@ -210,13 +210,13 @@ class TestCost:
     )
     jobs = {(j.variant.name, j.protocol.shots): j for j in _cell("table1").jobs}
     # 25 epochs, 5 support and 75 query images, 3 passes each; then one to
-    # predict and one for the hardness.
+    # predict.
     tft = cost.of_job(jobs["transductive_finetune", 1], place)
-    assert tft == forward * (25 * 3 * 80 + 2 * 80) * 1000
+    assert tft == forward * (25 * 3 * 80 + 80) * 1000
     finetune = cost.of_job(jobs["finetune", 5], place)
-    assert finetune == forward * (25 * 3 * 25 + 2 * 100) * 1000
+    assert finetune == forward * (25 * 3 * 25 + 100) * 1000
     init = cost.of_job(jobs["support_init", 1], place)
-    assert init == forward * 2 * 80 * 1000
+    assert init == forward * 80 * 1000
 
   def test_of_pretraining_by_hand(self, tmp_path):
     forward = network_cost.forward_flop(

@@ -33,9 +33,9 @@ def lines(results: Sequence[wording.Result]) -> str:
     wording.table(
       [*head, "slope, %/nat", "within a protocol", "at 0 nats, %", "n"], cells
     ),
-    f"Hardness by the {wording.listed(r['hardness'] for r in found)}, so an "
-    "area compares methods on one network alone; the paper's, in brackets, is "
-    "of the hardness by a ResNet-152.",
+    f"Hardness by the {wording.listed(r['hardness'] for r in found)}, at the "
+    "size of the data; the paper's area, in brackets, is of the hardness by a "
+    "ResNet-152.",
     "Least squares through the n episodes of all protocols; area: between the "
     "line and both axes. Within a protocol: the least and the greatest slope "
     "of lines through the episodes of one protocol each.",

@@ -60,7 +60,10 @@ def of_cell(cell: cells.Cell, place: work.Place) -> dict[str, float]:
 
 
 def of_job(job: cells.Job, place: work.Place) -> float:
-  """FLOP of a job: three passes per image and update, one to predict."""
+  """FLOP of a job: three passes per image and update, one to predict.
+
+  What judges hardness goes once over the images, whatever the job.
+  """
   protocol = job.protocol
   support = protocol.ways * protocol.shots
   query = protocol.ways * protocol.queries
@@ -68,8 +71,7 @@ def of_job(job: cells.Job, place: work.Place) -> float:
   config = adapt.config(job.variant.method, **options)
   trained = support + query * job.variant.is_transductive
   passes = 1 if config.get("trainable") == "head" else 3
-  # Two more passes are those of the hardness.
-  images = passes * config["steps"] * trained + 2 * (support + query)
+  images = passes * config["steps"] * trained + support + query
   return float(_forward(job.network, place)) * images * job.num_episodes
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import scoring
 
 from fsl_jax import (
   adapt,
@@ -25,7 +26,7 @@ from fsl_jax import (
   episode_records,
   episodes,
   evaluate,
-  hardness,
+  extractors,
   pretrain,
   run_folder,
   types,
@@ -34,7 +35,8 @@ from fsl_jax.adapt import batched
 from reproduction import budgets, cells, journal
 
 TIMES = "times.jsonl"
-HARDNESS = "logits of the pre-trained network itself"
+JUDGE = "efficientnet_lite0"
+HARDNESS = f"logits of {JUDGE}, trained on ImageNet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Measured(NamedTuple):
 
 def check(cell: cells.Cell, place: Place) -> None:
   """Raises InputError for all that a cell would stop at later."""
+  if cell.jobs:
+    extractors.load(JUDGE)
   for network in cell.networks:
     _base(network, place)
     dataset = _load(network.dataset, cell.evaluated_on, place)
@@ -203,6 +207,7 @@ def _evaluated(
     },
   )
   folder.read(TIMES)  # A line that a kill cut short is dropped.
+  judging = scoring.judging(extractors.load(JUDGE), dataset)
   programs = batched.Programs([adapter])
   measured = []
   for job in jobs:
@@ -214,7 +219,7 @@ def _evaluated(
         **job.protocol._asdict(),
         seed=cells.SEED,
         num_episodes=job.num_episodes,
-        extractor=hardness.extractor(trained.backbone),
+        **judging,
         programs=programs,
         folder=folder,
       )
