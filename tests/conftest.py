@@ -17,7 +17,7 @@ def _start_backend_without_optimiser() -> None:
   """Scripts that tests start choose for themselves."""
   flags = os.environ.get("XLA_FLAGS")
   # The user's come last.
-  os.environ["XLA_FLAGS"] = f"{helpers.UNOPTIMISED} {flags or ''}"
+  os.environ["XLA_FLAGS"] = f"{helpers.QUICKLY_COMPILED} {flags or ''}"
   jax.devices()
   if flags is None:
     del os.environ["XLA_FLAGS"]

@@ -134,7 +134,7 @@ def ended(folder):
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
-  flags = {"XLA_FLAGS": helpers.UNOPTIMISED}
+  flags = {"XLA_FLAGS": helpers.QUICKLY_COMPILED}
   tests = pathlib.Path(__file__).parent
   processes = [
     subprocess.Popen(

@@ -44,9 +44,9 @@ def _load(data_dir: pathlib.Path, in_memory: bool) -> types.ClassIndexed:
   )
 
 
-_DRIVER = """
+_START = """
 import os, signal, sys
-tests, data_dir, run_dir, saves = sys.argv[1:]
+tests, data_dir, *arguments = sys.argv[1:]
 sys.path.insert(0, tests)
 import jax
 # As in conftest.py: another number of devices rounds otherwise.
@@ -54,6 +54,13 @@ jax.config.update("jax_num_cpu_devices", 4)
 import pretrain_stream_test
 from fsl_jax.data import parallel
 from fsl_jax.pretrain import loop
+"""
+_BOTH = """
+for run_dir, in_memory in zip(arguments, (True, False)):
+  pretrain_stream_test.train(data_dir, run_dir, in_memory=in_memory)
+"""
+_KILLED = """
+run_dir, saves = arguments
 parallel.num_workers = lambda n: 0
 # Killed right after so many checkpoints within epochs.
 save, count = loop._save_last, 0
@@ -112,6 +119,18 @@ def _assert_same_end(one: pathlib.Path, other: pathlib.Path) -> None:
   assert best[0][1]["digest"] == best[1][1]["digest"]
 
 
+def _process(
+  code: str, flags: str, *arguments: str | pathlib.Path
+) -> subprocess.CompletedProcess[str]:
+  tests = pathlib.Path(__file__).parent
+  return subprocess.run(
+    [sys.executable, "-c", _START + code, tests, *arguments],
+    env={**os.environ, "XLA_FLAGS": flags},
+    capture_output=True,
+    text=True,
+  )
+
+
 class Runs(NamedTuple):
   folders: dict[bool, pathlib.Path]  # by in_memory
   programs: dict[bool, int]  # traced for the steps
@@ -144,10 +163,16 @@ def runs(data_dir, tmp_path_factory) -> Runs:
 
 
 class TestRuns:
-  def test_the_same_weights_and_log_from_memory_and_from_disk(self, runs):
-    # Bit by bit: the step is the same program, but for the loop around it.
-    _assert_same_end(runs.folders[False], runs.folders[True])
-    log = _log(runs.folders[False])
+  def test_the_same_weights_and_log_from_memory_and_from_disk(
+    self, data_dir, tmp_path
+  ):
+    # Bit by bit: the step is the same program, but for the loop around it. So
+    # it is compiled as XLA does by default.
+    folders = [tmp_path / "memory", tmp_path / "disk"]
+    done = _process(_BOTH, helpers.UNOPTIMISED, data_dir, *folders)
+    assert done.returncode == 0, done.stderr
+    _assert_same_end(*folders)
+    log = _log(folders[1])
     assert [record["epoch"] for record in log] == [1, 2, 3]
     assert len({record["loss"] for record in log}) == 3
 
@@ -159,12 +184,8 @@ class TestRuns:
   ):
     saves = _STEPS + 1  # within the second epoch
     folder = tmp_path / "run"
-    tests = pathlib.Path(__file__).parent
-    killed = subprocess.run(
-      [sys.executable, "-c", _DRIVER, tests, data_dir, folder, str(saves)],
-      env={**os.environ, "XLA_FLAGS": helpers.UNOPTIMISED},
-      capture_output=True,
-      text=True,
+    killed = _process(
+      _KILLED, helpers.QUICKLY_COMPILED, data_dir, folder, str(saves)
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     # The last step of an epoch is followed by the epoch's own checkpoint.
