@@ -1,4 +1,4 @@
-"""How accuracy changes with ways, shots, queries, imbalance or hardness.
+r"""How accuracy changes with ways, shots, queries, imbalance or hardness.
 
   python experiments/curves.py --curve=ways --checkpoint=runs/cifar_conv64 \
       --num_episodes=300 --run_dir=runs/curves

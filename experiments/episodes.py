@@ -1,4 +1,4 @@
-"""Writes the episodes of a protocol into one small file.
+r"""Writes the episodes of a protocol into one small file.
 
   python experiments/episodes.py --dataset=cifar_fs --shots=5 \
       --num_episodes=1000 --output=episodes.npz

@@ -1,4 +1,4 @@
-"""Adapts to episodes of novel classes and scores the methods side by side.
+r"""Adapts to episodes of novel classes and scores the methods side by side.
 
   python experiments/evaluate.py --checkpoint=runs/icons_conv64 \
       --shots=1,5 --queries=3 --num_episodes=100 --run_dir=runs/icons_eval

@@ -1,4 +1,4 @@
-"""Tells how hard a data set is, and which of its classes, with no method.
+r"""Tells how hard a data set is, and which of its classes, with no method.
 
   python experiments/hardness.py --dataset=icons --shots=1,5 --queries=3 \
       --run_dir=runs/icons_hardness

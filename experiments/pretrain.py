@@ -1,4 +1,4 @@
-"""Trains a backbone on the base classes of a data set.
+r"""Trains a backbone on the base classes of a data set.
 
   python experiments/pretrain.py --dataset=icons --backbone=conv64 \
       --run_dir=runs/icons_conv64

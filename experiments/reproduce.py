@@ -1,4 +1,4 @@
-"""Computes one cell of the paper's tables and figures, and judges it.
+r"""Computes one cell of the paper's tables and figures, and judges it.
 
   python experiments/reproduce.py --table=1 --dataset=cifar_fs \
       --backbone=wrn_28_10 --split=train

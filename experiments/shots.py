@@ -1,4 +1,4 @@
-"""Time and memory of fine-tuning from one to 100,000 images a class.
+r"""Time and memory of fine-tuning from one to 100,000 images a class.
 
   python experiments/shots.py --checkpoint=runs/icons_conv64 \
       --shots=1,10,100,1000,100000 --run_dir=runs/icons_shots
