@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import command_line
+import judge_flags
 import scoring
 from absl import flags
 
-from fsl_jax import adapt, checkpoint, episodes, extractors, report, types
+from fsl_jax import adapt, checkpoint, episodes, report, types
 from fsl_jax.episodes import protocols, source
 from fsl_jax.pretrain import loop
 
@@ -96,18 +97,7 @@ _SKIP = flags.DEFINE_bool(
 )
 _NUM_EPISODES = flags.DEFINE_integer("num_episodes", 300, "Of each point.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and the adaptation.")
-_HARDNESS = flags.DEFINE_enum(
-  "hardness",
-  extractors.names()[0],
-  [*extractors.names(), "own"],
-  "Network that judges hardness; own is the checkpoint's.",
-)
-_HARDNESS_WEIGHTS = flags.DEFINE_string(
-  "hardness_weights", None, "Its file of weights, where no package has them."
-)
-_HARDNESS_SIZE = flags.DEFINE_integer(
-  "hardness_size_px", None, "Enlarges images for it. Default: as they are."
-)
+_JUDGE = judge_flags.define("own")
 
 
 def main(argv: list[str]) -> None:
@@ -136,9 +126,7 @@ def main(argv: list[str]) -> None:
       source.Drawn(dataset, protocol, _SEED.value) for protocol in made
     ],
     num_episodes=[_NUM_EPISODES.value] * len(made),
-    hardness=_HARDNESS.value,
-    hardness_weights=_HARDNESS_WEIGHTS.value,
-    hardness_size_px=_HARDNESS_SIZE.value,
+    **_JUDGE.of_plan(),
     split=_SPLIT.value,
     seed=_SEED.value,
   )
@@ -273,7 +261,7 @@ def _command(name: str, labels: Sequence[str]) -> str:
   parts = [f"--curve={name}"]
   if name != "hardness":
     parts.append(f"--values={','.join(labels)}")
-  for flag in (_WAYS, _SHOTS, _QUERIES, _NUM_EPISODES, _SEED, _HARDNESS):
+  for flag in (_WAYS, _SHOTS, _QUERIES, _NUM_EPISODES, _SEED, _JUDGE.name):
     if flag.value != flag.default:
       parts.append(f"--{flag.name}={flag.value}")
   if _SKIP.value:

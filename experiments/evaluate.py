@@ -13,11 +13,12 @@ import pathlib
 
 import command_line
 import config_flags
+import judge_flags
 import protocol_flags
 import scoring
 from absl import flags
 
-from fsl_jax import adapt, checkpoint, data, extractors, types
+from fsl_jax import adapt, checkpoint, data, types
 from fsl_jax.pretrain import loop
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -36,18 +37,7 @@ _SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Root folder of the prepared data sets."
 )
-_HARDNESS = flags.DEFINE_enum(
-  "hardness",
-  extractors.names()[0],
-  [*extractors.names(), "own", "none"],
-  "Network that judges hardness; own is the checkpoint's.",
-)
-_HARDNESS_WEIGHTS = flags.DEFINE_string(
-  "hardness_weights", None, "Its file of weights, where no package has them."
-)
-_HARDNESS_SIZE = flags.DEFINE_integer(
-  "hardness_size_px", None, "Enlarges images for it. Default: as they are."
-)
+_JUDGE = judge_flags.define("own", "none")
 _NUM_EPISODES = flags.DEFINE_integer(
   "num_episodes", 1000, "Episodes of each protocol."
 )
@@ -82,9 +72,7 @@ def main(argv: list[str]) -> None:
     methods=_methods(),
     sources=lambda dataset: protocol_flags.sources(dataset, seed=_SEED.value),
     num_episodes=[_NUM_EPISODES.value] * protocol_flags.count(),
-    hardness=_HARDNESS.value,
-    hardness_weights=_HARDNESS_WEIGHTS.value,
-    hardness_size_px=_HARDNESS_SIZE.value,
+    **_JUDGE.of_plan(),
     split=_SPLIT.value,
     seed=_SEED.value,
     batch_size=_BATCH_SIZE.value,

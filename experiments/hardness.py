@@ -12,7 +12,9 @@ holds `result.json`, the figures and `hardness.html`; see docs/hardness.md.
 import time
 
 import command_line
+import judge_flags
 import protocol_flags
+import scoring
 from absl import flags
 
 from fsl_jax import (
@@ -35,18 +37,7 @@ _SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Root folder of the prepared data sets."
 )
-_HARDNESS = flags.DEFINE_enum(
-  "hardness",
-  extractors.names()[0],
-  list(extractors.names()),
-  "Network that judges.",
-)
-_HARDNESS_WEIGHTS = flags.DEFINE_string(
-  "hardness_weights", None, "Its file of weights, where no package has them."
-)
-_HARDNESS_SIZE = flags.DEFINE_integer(
-  "hardness_size_px", None, "Enlarges images for it. Default: as they are."
-)
+_JUDGE = judge_flags.define()
 _NUM_EPISODES = flags.DEFINE_integer(
   "num_episodes", 1000, "Episodes of each protocol."
 )
@@ -62,12 +53,8 @@ def main(argv: list[str]) -> None:
   sources = protocol_flags.sources(dataset, seed=_SEED.value)
   for source in sources:
     dataset_hardness.check(source, _NUM_EPISODES.value)
-  judge = extractors.load(
-    _HARDNESS.value,
-    path=_HARDNESS_WEIGHTS.value,
-    image_size_px=_HARDNESS_SIZE.value,
-  )
-  size = _HARDNESS_SIZE.value or dataset.image_size_px
+  judge = _JUDGE.load()
+  size = _JUDGE.size_px.value or dataset.image_size_px
   folder = run_folder.RunFolder(run_dir, _config(dataset, judge, size))
   embeddings = extractors.embeddings(
     judge, dataset, cache_dir=command_line.cache_dir("features")
@@ -93,7 +80,7 @@ def main(argv: list[str]) -> None:
         "starts": folder.read_json("provenance.json"),
       },
       notes=[
-        f"Judged by the logits of {_HARDNESS.value}, trained on ImageNet, at "
+        f"Judged by the logits of {_JUDGE.name.value}, trained on ImageNet, at "
         f"{size} px."
       ],
       galleries=[
@@ -118,7 +105,7 @@ def _config(
       "fingerprint": dataset.fingerprint,
     },
     "hardness": {
-      "extractor": _HARDNESS.value,
+      "extractor": _JUDGE.name.value,
       "digest": judge.digest,
       "image_size_px": size,
     },
@@ -130,21 +117,13 @@ def _galleries(
 ) -> list[report.Gallery]:
   """The pictures of the hardest and of the easiest episodes."""
   return [
-    report.Gallery(selection, [_exhibit(source, i) for i in selection.episodes])
+    report.Gallery(
+      selection,
+      [scoring.exhibit(source, i) for i in selection.episodes],
+    )
     for selection in report.extremes(dataset_tables.section(judged))
     if selection.episodes
   ]
-
-
-def _exhibit(source: episodes.source.Source, index: int) -> report.Exhibit:
-  rows, dataset = source.rows(index), source.dataset
-  return report.Exhibit(
-    support_images=dataset.images[rows.support],
-    support_labels=rows.support_labels,
-    query_images=dataset.images[rows.query],
-    query_labels=rows.query_labels,
-    class_names=tuple(dataset.class_names[c] for c in rows.class_ids),
-  )
 
 
 if __name__ == "__main__":

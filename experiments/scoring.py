@@ -93,7 +93,7 @@ def run(
   print(report.terminal(scored.sections))
 
   def write() -> None:
-    first = (scored.dataset, scored.sources[0], scored.sections[0])
+    first = scored.sources[0], scored.sections[0]
     report.write(
       scored.folder.path,
       scored.sections,
@@ -263,9 +263,7 @@ def _hardness_notes(plan: Plan, dataset: types.ClassIndexed) -> list[str]:
 
 
 def _sheet(
-  dataset: types.ClassIndexed,
-  source: episodes.source.Source,
-  section: report.Section,
+  source: episodes.source.Source, section: report.Section
 ) -> report.Sheet | None:
   """The pictures of one episode, if the methods to compare are there."""
   after = "transductive_finetune"
@@ -274,7 +272,7 @@ def _sheet(
   if not np.isfinite(section[after].accuracy).any():
     return None
   choice = report.most_changed(section)
-  rows = source.rows(choice.episode)
+  rows, dataset = source.rows(choice.episode), source.dataset
   if len(rows.support) + len(rows.query) > _MOST_PICTURES:
     return None
   count = len(rows.query)
@@ -291,27 +289,22 @@ def _sheet(
 
 
 def _galleries(
-  dataset: types.ClassIndexed,
-  source: episodes.source.Source,
-  section: report.Section,
+  source: episodes.source.Source, section: report.Section
 ) -> list[report.Gallery]:
   """The hardest and the easiest episodes, as pictures."""
   first = next(iter(section.values()))
   if not (np.isfinite(first.hardness) | np.isfinite(first.accuracy)).any():
     return []
   return [
-    report.Gallery(
-      selection, [_exhibit(dataset, source, i) for i in selection.episodes]
-    )
+    report.Gallery(selection, [exhibit(source, i) for i in selection.episodes])
     for selection in report.extremes(section)
     if all(sum(source.sizes(i)) <= _MOST_PICTURES for i in selection.episodes)
   ]
 
 
-def _exhibit(
-  dataset: types.ClassIndexed, source: episodes.source.Source, index: int
-) -> report.Exhibit:
-  rows = source.rows(index)
+def exhibit(source: episodes.source.Source, index: int) -> report.Exhibit:
+  """The pictures of an episode."""
+  rows, dataset = source.rows(index), source.dataset
   return report.Exhibit(
     support_images=dataset.images[rows.support],
     support_labels=rows.support_labels,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fsl_jax.report import rows, svg, text
+from fsl_jax.report import intervals, rows, svg, text
 
 _MARKERS = "osD^vP*X"
 _MANY = 4000  # markers beyond which they are drawn as one picture
@@ -23,85 +23,39 @@ def accuracy_by_method(sections: Sequence[rows.Section]) -> str:
   """
   rows.check(sections)
   looks = svg.looks(rows.method_names(sections))
-  titles = [svg.title_lines(text.heading(section)) for section in sections]
-  tall = [
-    0.56 * len(section) + 0.34 + svg.TITLE_LINE_IN * title.count("\n")
-    for section, title in zip(sections, titles, strict=True)
-  ]
+  found = [rows.of_section(section) for section in sections]
+  headings = [text.heading(section) for section in sections]
 
-  def build(figure):
-    panels = figure.subplots(
-      len(sections), 1, sharex=True, squeeze=False, height_ratios=tall
-    )[:, 0]
-    for section, title, panel in zip(sections, titles, panels, strict=True):
-      panel.set_title(title, pad=8)
-      _accuracy_panel(panel, section, looks)
-    for panel in panels[:-1]:
-      panel.tick_params(axis="x", length=0)
-      panel.spines["bottom"].set_visible(False)
-    panels[-1].set_xlabel(f"Accuracy (%), mean {svg.INTERVAL}")
-
-  return svg.draw(
-    build,
-    size=(svg.WIDTH_IN, sum(tall) + 0.55),
-    title="Accuracy by method",
-    description=" ".join(
-      f"{text.heading(section)}: "
-      + "; ".join(
-        f"{row.label} {text.plus_minus(row.mean, row.ci95)} %"
-        for row in rows.of_section(section)
-      )
-      + "."
-      for section in sections
-    ),
-  )
-
-
-def _accuracy_panel(panel: Any, section: rows.Section, looks: Any) -> None:
-  section_rows = rows.of_section(section)
-  for y, row in enumerate(section_rows):
-    # The name stands above its interval: beside it, the longest name would
-    # take half of the width of a phone.
+  def of_row(row: rows.Row) -> intervals.Row:
     numbers = text.plus_minus(row.mean, row.ci95)
     if row.num_non_finite:
       numbers += f"  (n = {row.num_finite})"
-    place = {
-      "transform": panel.get_yaxis_transform(),
-      "va": "center",
-      "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
-      "in_layout": False,
-    }
-    name = svg.fit(row.label, 72 * svg.WIDTH_IN - 130, 9)
-    panel.text(0.0, y - 0.34, name, ha="left", **place)
-    panel.text(1.0, y - 0.34, numbers, ha="right", **place)
-    panel.text(
-      0.0,
-      y - 0.07,
-      svg.fit(f"queries used: {row.query_use}", 72 * svg.WIDTH_IN - 8, 8),
-      ha="left",
-      fontsize=8,
-      color=svg.FAINT_INK,
-      **place,
+    return intervals.Row(
+      row.label,
+      numbers,
+      row.mean,
+      row.ci95,
+      looks[row.name].colour,
+      note=f"queries used: {row.query_use}",
     )
-    if math.isfinite(row.mean):
-      panel.errorbar(
-        100 * row.mean,
-        y + 0.24,
-        xerr=100 * row.ci95 if math.isfinite(row.ci95) else None,
-        color=looks[row.name].colour,
-        marker="o",
-        markersize=5.5,
-        capsize=4,
-        elinewidth=1.8,
-        capthick=1.8,
+
+  return intervals.draw(
+    [
+      intervals.Panel(heading, [of_row(row) for row in section_rows])
+      for heading, section_rows in zip(headings, found, strict=True)
+    ],
+    x_label="Accuracy (%)",
+    title="Accuracy by method",
+    description=" ".join(
+      f"{heading}: "
+      + "; ".join(
+        f"{row.label} {text.plus_minus(row.mean, row.ci95)} %"
+        for row in section_rows
       )
-  panel.set_ylim(len(section_rows) - 0.48, -0.55)
-  panel.set_yticks([])
-  panel.spines["left"].set_visible(False)
-  panel.grid(axis="x")
-  panel.margins(x=0.06)
-  if not any(math.isfinite(row.mean) for row in section_rows):
-    panel.set_xlim(0, 100)
+      + "."
+      for heading, section_rows in zip(headings, found, strict=True)
+    ),
+  )
 
 
 def accuracy_against_hardness(sections: Sequence[rows.Section]) -> str | None:
