@@ -3,8 +3,9 @@
   python experiments/pool.py runs/seed0_eval runs/seed1_eval runs/seed2_eval
 
 The interval over episodes says nothing of another pre-training; this one does:
-mean over the runs, standard deviation between them, and Student's t interval.
-Run folders are those of evaluate.py on equal data, split and protocol.
+mean over the runs, standard deviation between them, and Student's t interval,
+of accuracies and of differences to support-based initialisation. Run folders
+are those of evaluate.py on equal data, split and protocol.
 """
 
 import pathlib
@@ -12,7 +13,7 @@ import pathlib
 import command_line
 import stored_runs
 
-from fsl_jax import episode_records, report, statistics, types
+from fsl_jax import episode_records, report, types
 
 _MOST_RUNS = 1000
 
@@ -26,26 +27,41 @@ def main(argv: list[str]) -> None:
   for path in paths[1:]:
     stored_runs.check_configs(paths[0], path)
   _check_alike(paths)
-  loaded = [episode_records.load(path) for path in paths]
+  print(report.pooling_terminal(_protocols(paths)))
+
+
+def _protocols(
+  paths: list[pathlib.Path],
+) -> list[list[stored_runs.Section]]:
+  """The sections of all runs, per protocol that all have."""
   rule = report.comparison.rule
-  shared = 0
-  for section in loaded[0]:
-    others = [
-      next((s for s in run if rule(s) == rule(section)), {})
-      for run in loaded[1:]
-    ]
-    for name, result in section.items():
-      if not all(name in other for other in others):
-        continue
-      shared += 1
-      results = [result]
-      for path, other in zip(paths[1:], others, strict=True):
-        pair = ({name: result}, {name: other[name]})
-        stored_runs.same_episodes(*pair, [paths[0], path])
-        results.append(other[name])
-      print(_line(results))
-  if not shared:
-    raise types.InputError("the runs share no method on a protocol")
+  loaded = [episode_records.load(path) for path in paths]
+  protocols = []
+  for first in loaded[0]:
+    sections = [first]
+    for run in loaded[1:]:
+      sections += [s for s in run if rule(s) == rule(first)][:1]
+    if len(sections) == len(paths):
+      _check_episodes(sections, paths)
+      protocols.append(sections)
+  if not protocols:
+    raise types.InputError("the runs share no protocol")
+  return protocols
+
+
+def _check_episodes(
+  sections: list[stored_runs.Section], paths: list[pathlib.Path]
+) -> None:
+  """Refuses runs that met other episodes, or not equally many."""
+  results = list(map(report.rows.first, sections))
+  counts = [result.num_episodes for result in results]
+  if len(set(counts)) > 1:
+    raise types.InputError(
+      f"the runs have {', '.join(map(str, counts))} episodes of "
+      f"{results[0].protocol_name}; pooled runs need equally many"
+    )
+  for path, section in zip(paths[1:], sections[1:], strict=True):
+    stored_runs.same_episodes(sections[0], section, [paths[0], path])
 
 
 def _check_alike(paths: list[pathlib.Path]) -> None:
@@ -68,26 +84,6 @@ def _check_alike(paths: list[pathlib.Path]) -> None:
           f"{paths[0]} and {path} differ in more than their pre-training's "
           f"seed: {name} is {one} and {other}"
         )
-
-
-def _line(results: list[types.EvalResult]) -> str:
-  """What is printed of one method on one protocol."""
-  first = results[0]
-  counts = {result.num_episodes for result in results}
-  if len(counts) > 1:
-    raise types.InputError(
-      f"the runs have {sorted(counts)} episodes of {first.protocol_name}; "
-      "pooled runs need equally many"
-    )
-  pooled = statistics.pool([result.mean for result in results])
-  numbers = ", ".join(f"{100 * result.mean:.2f}" for result in results)
-  return (
-    f"{first.protocol_name}, {first.protocol_text}, "
-    f"{report.rows.label(first.method)}: {100 * pooled.mean:.2f} ± "
-    f"{100 * pooled.half_width:.2f} (Student's t, {pooled.num_seeds} runs of "
-    f"{first.num_episodes} episodes: {numbers}; std between runs "
-    f"{100 * pooled.std:.2f}; queries used: {first.query_use})"
-  )
 
 
 if __name__ == "__main__":

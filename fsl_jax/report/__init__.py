@@ -44,6 +44,7 @@ from fsl_jax.report.figures import (
 from fsl_jax.report.gallery import Exhibit, Gallery, Selection, extremes
 from fsl_jax.report.page import html
 from fsl_jax.report.pictures import episode_sheet
+from fsl_jax.report.pooling import terminal as pooling_terminal
 from fsl_jax.report.rows import BASELINE, Section
 from fsl_jax.report.sheet import Choice, Sheet, median_difference, most_changed
 from fsl_jax.report.svg import save
@@ -75,6 +76,7 @@ __all__ = [
   "median_difference",
   "most_changed",
   "page",
+  "pooling_terminal",
   "rows",
   "save",
   "sheet",

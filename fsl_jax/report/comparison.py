@@ -1,6 +1,5 @@
 """Two runs on the same episodes: each method in both, and the difference."""
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -186,7 +185,7 @@ def terminal(pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")) -> str:
       text.heading(pair[0]),
       "\n".join(table.lines(shown)),
       "\n".join(
-        _wrap(
+        text.wrap(
           f"{row.label}: {verdict(row, names)}; {row.difference.wins} won, "
           f"{row.difference.ties} tied, {row.difference.losses} lost; with "
           f"classes {text.low_to_high(row.classes.low, row.classes.high)}. "
@@ -195,7 +194,7 @@ def terminal(pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")) -> str:
         for row in found
       ),
     ]
-  return "\n\n".join([*blocks, "\n".join(map(_wrap, NOTES))]) + "\n"
+  return "\n\n".join([*blocks, "\n".join(map(text.wrap, NOTES))]) + "\n"
 
 
 def json_values(
@@ -257,7 +256,3 @@ def _query_uses(row: Row) -> str:
   if first == second:
     return f"queries used: {first}"
   return f"queries used: {first} (first), {second} (second)"
-
-
-def _wrap(words: str) -> str:
-  return textwrap.fill(words, 80, subsequent_indent="  ")

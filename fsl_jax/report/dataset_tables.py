@@ -1,6 +1,5 @@
 """Hardness of a data set in tables: protocols, classes, confused pairs."""
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -147,7 +146,7 @@ def terminal(
     for kind, end in ends:
       blocks.append(_block(f"Classes, {kind}", _class_table(end)))
     blocks.append(_block("Pairs, most confused", pairs(judged, class_names)))
-  notes = [textwrap.fill(note, 80, subsequent_indent="  ") for note in NOTES]
+  notes = [text.wrap(note) for note in NOTES]
   return "\n\n".join([*blocks, "\n".join(notes)]) + "\n"
 
 

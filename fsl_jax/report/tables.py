@@ -5,7 +5,6 @@ what of the queries the method used.
 """
 
 import math
-import textwrap
 from collections.abc import Sequence
 
 from fsl_jax.report import behaviour, rows, table, text
@@ -99,7 +98,7 @@ def terminal(sections: Sequence[rows.Section]) -> str:
       "\n".join(table.lines(_results(section, _MORE))),
     ]
   notes = [
-    textwrap.fill(note, 80, subsequent_indent="  ")
+    text.wrap(note)
     for note in [*behaviour.warnings(sections), *footnotes(sections)]
   ]
   return "\n\n".join([*blocks, "\n".join(notes)]) + "\n"

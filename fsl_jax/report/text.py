@@ -1,6 +1,7 @@
 """Numbers and headings in words. Percent exists only in this package."""
 
 import math
+import textwrap
 
 from fsl_jax.report import rows
 
@@ -58,3 +59,8 @@ def p_phrase(p: float) -> str:
   if not math.isfinite(p):
     return "p not defined"
   return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+
+
+def wrap(words: str) -> str:
+  """Lines of 80 columns, all but the first set in."""
+  return textwrap.fill(words, 80, subsequent_indent="  ")
