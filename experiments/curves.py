@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import command_line
 import judge_flags
 import scoring
+import subject_flags
 from absl import flags
 
-from fsl_jax import adapt, checkpoint, episodes, report, types
+from fsl_jax import adapt, episodes, report, types
 from fsl_jax.episodes import protocols, source
-from fsl_jax.pretrain import loop
 
 
 class Curve(NamedTuple):
@@ -71,29 +71,23 @@ _CURVE = flags.DEFINE_enum("curve", None, list(_CURVES), "What is varied.")
 _VALUES = flags.DEFINE_list(
   "values", None, "Its values; the default is by the curve."
 )
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "Run folder of pretrain.py, or a checkpoint in one."
-)
+_SUBJECT = subject_flags.define()
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
 _METHODS = flags.DEFINE_list(
   "methods",
   ["support_init", "finetune", "transductive_finetune"],
   f"Methods, of {', '.join(adapt.names())}.",
 )
-_DATASET = flags.DEFINE_string(
-  "dataset", None, "Data set. Default: the checkpoint's."
-)
-_SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
-_DATA_DIR = flags.DEFINE_string(
-  "data_dir", None, "Root folder of the prepared data sets."
-)
 _WAYS = flags.DEFINE_integer("ways", 5, "Ways, where they are not varied.")
 _SHOTS = flags.DEFINE_integer("shots", 1, "Shots, where they are not varied.")
 _QUERIES = flags.DEFINE_integer(
   "queries", 15, "Queries a class, where they are not varied."
 )
-_SKIP = flags.DEFINE_bool(
-  "skip_small_classes", False, "Leaves out classes with too few images."
+_SMALL_CLASSES = flags.DEFINE_enum(
+  "small_classes",
+  "refuse",
+  ["refuse", "skip"],
+  "What happens to classes with too few images for an episode.",
 )
 _NUM_EPISODES = flags.DEFINE_integer("num_episodes", 300, "Of each point.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and the adaptation.")
@@ -114,28 +108,23 @@ def main(argv: list[str]) -> None:
     for label in labels
     for values in _protocols(name, curve, label)
   ]
-  path = pathlib.Path(command_line.required(_CHECKPOINT))
-  if checkpoint.exists(path / loop.BEST):
-    path = path / loop.BEST
-  variables, meta = checkpoint.restore(path)
-  plan = scoring.Plan(
-    run_dir=command_line.required(_RUN_DIR),
-    title=curve.title,
-    methods={method: {} for method in _METHODS.value},
-    sources=lambda dataset: [
-      source.Drawn(dataset, protocol, _SEED.value) for protocol in made
-    ],
-    num_episodes=[_NUM_EPISODES.value] * len(made),
-    **_JUDGE.of_plan(),
-    split=_SPLIT.value,
-    seed=_SEED.value,
-  )
+  run_dir = command_line.required(_RUN_DIR)
+  variables, meta = _SUBJECT.restore()
+  dataset = _SUBJECT.load(meta)
   scored = scoring.evaluated(
-    plan,
+    scoring.Plan(
+      run_dir=run_dir,
+      title=curve.title,
+      methods={method: {} for method in _METHODS.value},
+      sources=[
+        source.Drawn(dataset, protocol, _SEED.value) for protocol in made
+      ],
+      num_episodes=[_NUM_EPISODES.value] * len(made),
+      **_JUDGE.of_plan(),
+      seed=_SEED.value,
+    ),
     variables,
     meta,
-    dataset_name=_DATASET.value,
-    data_dir=_DATA_DIR.value,
   )
   print(report.terminal(scored.sections))
   title = f"{scored.dataset.name}, {meta['backbone']['name']}"
@@ -151,7 +140,7 @@ def _protocols(name: str, curve: Curve, label: str) -> list[dict[str, Any]]:
     "ways": _WAYS.value,
     "shots": _SHOTS.value,
     "queries": _QUERIES.value,
-    "small_classes": "skip" if _SKIP.value else "refuse",
+    "small_classes": _SMALL_CLASSES.value,
   }
   if name == "hardness":
     return [
@@ -159,7 +148,7 @@ def _protocols(name: str, curve: Curve, label: str) -> list[dict[str, Any]]:
     ]
   if name == "dirichlet":
     total = _WAYS.value * _QUERIES.value
-    if label == "balanced" and not _SKIP.value:
+    if label == "balanced" and _SMALL_CLASSES.value == "refuse":
       return [usual]
     # What classes are too small depends on the rule, and all points must have
     # the same: as good as balanced, by the same rule.
@@ -261,11 +250,12 @@ def _command(name: str, labels: Sequence[str]) -> str:
   parts = [f"--curve={name}"]
   if name != "hardness":
     parts.append(f"--values={','.join(labels)}")
-  for flag in (_WAYS, _SHOTS, _QUERIES, _NUM_EPISODES, _SEED, _JUDGE.name):
+  for flag in (
+    *(_WAYS, _SHOTS, _QUERIES, _SMALL_CLASSES),
+    *(_NUM_EPISODES, _SEED, _JUDGE.name),
+  ):
     if flag.value != flag.default:
       parts.append(f"--{flag.name}={flag.value}")
-  if _SKIP.value:
-    parts.append("--skip_small_classes")
   return " ".join(["python experiments/curves.py", *parts])
 
 

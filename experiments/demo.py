@@ -71,6 +71,9 @@ def main(argv: list[str]) -> None:
     batch_size=64,
     validate_every_epochs=max(1, _EPOCHS.value // 5),
   )
+  novel = data.load(
+    "icons", "novel", data_dir=_DATA_DIR.value, image_size_px=_IMAGE_SIZE.value
+  )
   trained = pretrain.run(backbone, base, config, run_dir=run_dir / "pretrain")
   print("\n2. the same episodes of novel classes for every method")
   page = scoring.run(
@@ -78,16 +81,14 @@ def main(argv: list[str]) -> None:
       run_dir=str(run_dir),
       title="fsl_jax demo: icons",
       methods={name: {} for name in adapt.names()},
-      sources=lambda dataset: [
-        episodes.source.Drawn(dataset, protocol, seed=0)
-        for protocol in PROTOCOLS
+      sources=[
+        episodes.source.Drawn(novel, protocol, seed=0) for protocol in PROTOCOLS
       ],
       num_episodes=[int(n) for n in _EPISODES.value],
       notes=NOTES,
     ),
     trained.variables,
     trained.meta,
-    data_dir=_DATA_DIR.value,
   )
   print(f"\n3. report: {page} ({time.monotonic() - start:.0f} s)")
 

@@ -16,26 +16,15 @@ import config_flags
 import judge_flags
 import protocol_flags
 import scoring
+import subject_flags
 from absl import flags
 
-from fsl_jax import adapt, checkpoint, data, types
-from fsl_jax.pretrain import loop
+from fsl_jax import adapt, types
 
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "Run folder of pretrain.py, or a checkpoint in one."
-)
+_SUBJECT = subject_flags.define()
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
 _METHODS = flags.DEFINE_list(
   "methods", list(adapt.names()), "Methods, separated by commas."
-)
-_DATASET = flags.DEFINE_string(
-  "dataset",
-  None,
-  f"Data set: {', '.join(data.names())}. Default: the checkpoint's.",
-)
-_SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
-_DATA_DIR = flags.DEFINE_string(
-  "data_dir", None, "Root folder of the prepared data sets."
 )
 _JUDGE = judge_flags.define("own", "none")
 _NUM_EPISODES = flags.DEFINE_integer(
@@ -56,47 +45,31 @@ _DTYPE = flags.DEFINE_enum(
   ["float32", "bfloat16"],
   "Of the computation. Default: the checkpoint's.",
 )
-_CROSS_DOMAIN = flags.DEFINE_bool(
-  "cross_domain", False, "The data set may be another than the checkpoint's."
-)
 config_flags.define(adapt.finetune.FinetuneConfig)
 
 
 def main(argv: list[str]) -> None:
   del argv
-  path = pathlib.Path(command_line.required(_CHECKPOINT))
   run_dir = command_line.required(_RUN_DIR)
-  plan = scoring.Plan(
-    run_dir=run_dir,
-    title=f"Few-shot evaluation: {pathlib.Path(run_dir).name}",
-    methods=_methods(),
-    sources=lambda dataset: protocol_flags.sources(dataset, seed=_SEED.value),
-    num_episodes=[_NUM_EPISODES.value] * protocol_flags.count(),
-    **_JUDGE.of_plan(),
-    split=_SPLIT.value,
-    seed=_SEED.value,
-    batch_size=_BATCH_SIZE.value,
-    chunk=_CHUNK.value,
-    cross_domain=_CROSS_DOMAIN.value,
-  )
-  if checkpoint.exists(path / loop.BEST):
-    path = path / loop.BEST
-  variables, meta = checkpoint.restore(path)
-  if not {"backbone", "data", "pretrain"} <= set(meta):
-    raise types.InputError(
-      f"the checkpoint at {path} is one to continue training from; expected "
-      f"the run folder of pretrain.py, or {loop.BEST} in it"
-    )
+  methods = _methods()
+  protocol_flags.check()
+  variables, meta = _SUBJECT.restore()
+  sources = protocol_flags.sources(_SUBJECT.load(meta), seed=_SEED.value)
   if _DTYPE.value is not None:
     dtype = None if _DTYPE.value == "float32" else _DTYPE.value
     meta = meta | {"backbone": meta["backbone"] | {"dtype": dtype}}
-  page = scoring.run(
-    plan,
-    variables,
-    meta,
-    dataset_name=_DATASET.value,
-    data_dir=_DATA_DIR.value,
+  plan = scoring.Plan(
+    run_dir=run_dir,
+    title=f"Few-shot evaluation: {pathlib.Path(run_dir).name}",
+    methods=methods,
+    sources=sources,
+    num_episodes=[_NUM_EPISODES.value] * len(sources),
+    **_JUDGE.of_plan(),
+    seed=_SEED.value,
+    batch_size=_BATCH_SIZE.value,
+    chunk=_CHUNK.value,
   )
+  page = scoring.run(plan, variables, meta)
   print(f"\nreport: {page}")
 
 

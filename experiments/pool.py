@@ -74,7 +74,7 @@ def _check_alike(paths: list[pathlib.Path]) -> None:
       "pre-trainings"
     )
   for path, config in zip(paths[1:], configs[1:], strict=True):
-    for name in ("backbone", "methods", "pretrain"):
+    for name in ("backbone", "methods", "trained_on", "pretrain"):
       one, other = (
         {key: value for key, value in c[name].items() if key != "seed"}
         for c in (configs[0], config)

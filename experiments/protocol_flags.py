@@ -68,22 +68,17 @@ def given() -> list[episodes.Protocol]:
     preset = _PRESETS[_PROTOCOL.value]
     values |= preset
     shots = [preset["shots"]]
-  return [protocols.make(**values | {"shots": text}) for text in shots]
+  made = [protocols.make(**values | {"shots": text}) for text in shots]
+  if any(made.count(protocol) > 1 for protocol in made):
+    raise types.InputError(f"--shots must differ, got {','.join(shots)}")
+  return made
 
 
-def count() -> int:
-  """How many protocols the flags describe."""
-  return 1 if _EPISODES.value is not None else len(given())
-
-
-def sources(dataset: types.ClassIndexed, *, seed: int) -> list[source.Source]:
-  """The episodes that the flags ask for, over a data set.
-
-  Raises:
-    InputError: as `given`, and for a file that is not of this data.
-  """
+def check() -> None:
+  """Raises InputError for what is wrong whatever the data."""
   if _EPISODES.value is None:
-    return [source.Drawn(dataset, protocol, seed) for protocol in given()]
+    given()
+    return
   for name in (
     *("protocol", "ways", "shots", "queries", "small_classes", "groups"),
     "reuse",
@@ -92,4 +87,15 @@ def sources(dataset: types.ClassIndexed, *, seed: int) -> list[source.Source]:
       raise types.InputError(
         f"--{name} has no effect on episodes from a file, --episodes"
       )
+
+
+def sources(dataset: types.ClassIndexed, *, seed: int) -> list[source.Source]:
+  """The episodes that the flags ask for, over a data set.
+
+  Raises:
+    InputError: as `check`, and for a file that is not of this data.
+  """
+  check()
+  if _EPISODES.value is None:
+    return [source.Drawn(dataset, protocol, seed) for protocol in given()]
   return [files.read(pathlib.Path(_EPISODES.value), dataset)]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import command_line
@@ -13,7 +13,6 @@ import numpy as np
 from fsl_jax import (
   adapt,
   backbones,
-  data,
   devices,
   episodes,
   evaluate,
@@ -43,18 +42,15 @@ class Plan:
   title: str
   # Name to options; all methods meet the same episodes.
   methods: Mapping[str, Mapping[str, Any]]
-  # Of a data set; flags may name a file that is read with it.
-  sources: Callable[[types.ClassIndexed], Sequence[episodes.source.Source]]
+  sources: Sequence[episodes.source.Source]  # all of the same data set
   num_episodes: Sequence[int]  # of each source
   # What judges hardness: a name of `extractors`, "own", or "none".
   hardness: str = "efficientnet_lite0"
   hardness_weights: str | None = None
   hardness_size_px: int | None = None
-  split: str = "novel"
   seed: int = 0
   batch_size: int | None = None
   chunk: int | None = None
-  cross_domain: bool = False
   notes: Sequence[str] = ()
 
 
@@ -64,8 +60,11 @@ class Scored(NamedTuple):
   folder: run_folder.RunFolder
   sections: Sequence[report.Section]  # one per source
   sources: list[episodes.source.Source]
-  dataset: types.ClassIndexed
   notes: list[str]
+
+  @property
+  def dataset(self) -> types.ClassIndexed:
+    return self.sources[0].dataset
 
   @property
   def provenance(self) -> dict[str, Any]:
@@ -76,20 +75,13 @@ class Scored(NamedTuple):
 
 
 def run(
-  plan: Plan,
-  variables: types.Variables,
-  meta: Mapping[str, Any],
-  *,
-  dataset_name: str | None = None,
-  data_dir: str | None = None,
+  plan: Plan, variables: types.Variables, meta: Mapping[str, Any]
 ) -> pathlib.Path:
   """Evaluates, prints the tables, writes the report; returns its page.
 
   Everything that can be checked is checked before the first episode.
   """
-  scored = evaluated(
-    plan, variables, meta, dataset_name=dataset_name, data_dir=data_dir
-  )
+  scored = evaluated(plan, variables, meta)
   print(report.terminal(scored.sections))
 
   def write() -> None:
@@ -110,12 +102,7 @@ def run(
 
 
 def evaluated(
-  plan: Plan,
-  variables: types.Variables,
-  meta: Mapping[str, Any],
-  *,
-  dataset_name: str | None = None,
-  data_dir: str | None = None,
+  plan: Plan, variables: types.Variables, meta: Mapping[str, Any]
 ) -> Scored:
   """Evaluates; everything that can be checked is checked before the first
   episode."""
@@ -123,13 +110,7 @@ def evaluated(
     raise types.InputError("no method was named")
   backbone = backbones.create(**meta["backbone"])
   methods = _methods(plan, backbone)
-  dataset = data.load(
-    dataset_name or meta["data"]["name"],
-    plan.split,
-    data_dir=data_dir,
-    image_size_px=meta["backbone"]["image_size_px"],
-  )
-  evaluate.check_checkpoint(meta, dataset, cross_domain=plan.cross_domain)
+  dataset = plan.sources[0].dataset
   requests: list[tuple[episodes.source.Source, dict[str, Any]]] = [
     (
       source,
@@ -141,7 +122,7 @@ def evaluated(
       },
     )
     for source, num_episodes in zip(
-      plan.sources(dataset), plan.num_episodes, strict=True
+      plan.sources, plan.num_episodes, strict=True
     )
   ]
   for source, options in requests:
@@ -179,9 +160,8 @@ def evaluated(
   return Scored(
     folder,
     sections,
-    [source for source, _ in requests],
-    images,
-    [*plan.notes, *_hardness_notes(plan, images)],
+    list(plan.sources),
+    [_trained_on(meta), *plan.notes, *_hardness_notes(plan, images)],
   )
 
 
@@ -225,6 +205,9 @@ def _config(
     },
     "backbone": meta["backbone"],
     "checkpoint": {"digest": meta["digest"], "epoch": meta["epoch"]},
+    "trained_on": {
+      name: meta["data"][name] for name in ("name", "split", "fingerprint")
+    },
     "pretrain": meta["pretrain"],
     "methods": {
       name: adapt.config(name, **options)
@@ -250,6 +233,14 @@ def _judge(
     plan.hardness,
     path=plan.hardness_weights,
     image_size_px=plan.hardness_size_px,
+  )
+
+
+def _trained_on(meta: Mapping[str, Any]) -> str:
+  trained = meta["data"]
+  return (
+    f"The network, {meta['backbone']['name']}, was trained on split "
+    f"{trained['split']!r} of {trained['name']}."
   )
 
 

@@ -11,7 +11,6 @@ The run folder holds `points.jsonl` with one line per point, and `result.json`.
 """
 
 import dataclasses
-import pathlib
 import resource
 import sys
 import time
@@ -21,33 +20,19 @@ from typing import Any
 import command_line
 import jax
 import numpy as np
+import subject_flags
 from absl import flags
 
 from fsl_jax import (
   backbones,
-  checkpoint,
-  data,
   episodes,
-  evaluate,
   run_folder,
   types,
 )
 from fsl_jax.adapt import finetune, host_task, streamed
-from fsl_jax.pretrain import loop
 
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "Run folder of pretrain.py, or a checkpoint in one."
-)
+_SUBJECT = subject_flags.define()
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
-_DATASET = flags.DEFINE_string(
-  "dataset",
-  None,
-  f"Data set: {', '.join(data.names())}. Default: the checkpoint's.",
-)
-_SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
-_DATA_DIR = flags.DEFINE_string(
-  "data_dir", None, "Root folder of the prepared data sets."
-)
 _SHOTS = flags.DEFINE_list(
   "shots", ["1", "10", "100", "1000"], "Support images per class; a list."
 )
@@ -98,19 +83,10 @@ class Compilations:
 
 def main(argv: list[str]) -> None:
   del argv
-  path = pathlib.Path(command_line.required(_CHECKPOINT))
   run_dir = command_line.required(_RUN_DIR)
   shots = [_whole(text) for text in _SHOTS.value]
-  if checkpoint.exists(path / loop.BEST):
-    path = path / loop.BEST
-  variables, meta = checkpoint.restore(path)
-  dataset = data.load(
-    _DATASET.value or meta["data"]["name"],
-    _SPLIT.value,
-    data_dir=_DATA_DIR.value,
-    image_size_px=meta["backbone"]["image_size_px"],
-  )
-  evaluate.check_checkpoint(meta, dataset)
+  variables, meta = _SUBJECT.restore()
+  dataset = _SUBJECT.load(meta)
   config = finetune.FinetuneConfig(entropy_weight=0.0, steps=_STEPS.value)
   folder = run_folder.RunFolder(
     run_dir,
@@ -146,11 +122,17 @@ def _episode(
   dataset: types.ClassIndexed, shots: int
 ) -> tuple[host_task.HostTask, np.ndarray | None]:
   """Episode 0 with its images repeated, and query labels if none had to be."""
-  smallest = int(np.diff(dataset.class_offsets()).min())
-  real = max(min(shots, smallest - _QUERIES.value), 1)
+  protocol = episodes.Protocol(
+    _WAYS.value, 1, _QUERIES.value, small_classes="skip"
+  )
+  episodes.sampler.check(dataset, protocol)
+  sizes = np.diff(dataset.class_offsets())
+  classes = episodes.sampler.eligible_classes(dataset, protocol)
+  real = min(shots, int(sizes[classes].min()) - _QUERIES.value)
   rows = episodes.sampler.draw(
+    # All points have the classes that serve the first.
     dataset,
-    episodes.Protocol(_WAYS.value, real, _QUERIES.value),
+    dataclasses.replace(protocol, shots=real),
     seed=_SEED,
     index=0,
   )

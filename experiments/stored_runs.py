@@ -36,7 +36,9 @@ def check_configs(*paths: pathlib.Path) -> None:
 def _config(path: pathlib.Path) -> Any:
   """The configuration of a run of evaluate.py or curves.py."""
   config = read(path / "config.json")
-  if not {"seed", "data", "methods", "checkpoint"} <= set(config):
+  if not {"seed", "data", "methods", "checkpoint"} <= set(config) or not {
+    *("name", "split", "fingerprint")
+  } <= set(config["data"]):
     raise types.InputError(f"{path} is no run folder of evaluate.py")
   return config
 

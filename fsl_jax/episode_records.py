@@ -218,11 +218,13 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
   if not file.is_file():
     raise types.InputError(f"{path} is no run folder with episodes: no {FILE}")
   protocols: dict[str, list[dict[str, Any]]] = {}
-  for number, line in enumerate(file.read_bytes().splitlines(), 1):
+  # Whatever follows the last line break is being written, or was cut short.
+  whole, _, _ = file.read_bytes().rpartition(b"\n")
+  for number, line in enumerate(whole.splitlines(), 1):
     try:
       record = json.loads(line)
       key = json.dumps(record["protocol"], sort_keys=True)
-      record["digest"], record["methods"], record["text"]
+      record["index"], record["digest"], record["methods"], record["text"]
     except (ValueError, KeyError, TypeError) as error:
       raise types.InputError(
         f"line {number} of {file} is damaged, or of another version ({error!r})"
@@ -241,12 +243,17 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
     records = records[:reached]
     if not records:
       continue
-    loaded.append(
-      {
-        name: result(name, first["query_use"], records, records[0])
-        for name, first in records[0]["methods"].items()
-      }
-    )
+    try:
+      loaded.append(
+        {
+          name: result(name, first["query_use"], records, records[0])
+          for name, first in records[0]["methods"].items()
+        }
+      )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      raise types.InputError(
+        f"{file} is damaged, or of another version ({error!r})"
+      ) from error
   if not loaded:
     raise types.InputError(f"{file} does not hold the first episode")
   return loaded

@@ -228,6 +228,7 @@ def check_checkpoint(
   dataset: types.ClassIndexed,
   *,
   cross_domain: bool = False,
+  seen_classes: bool = False,
 ) -> None:
   """Refuses an evaluation whose accuracy would not mean what it seems to.
 
@@ -235,32 +236,40 @@ def check_checkpoint(
     meta: of the checkpoint, as `checkpoint.restore` gives it.
     dataset: split to be evaluated on.
     cross_domain: whether another data set than the checkpoint's is meant.
+    seen_classes: whether classes of another data set may have the names of
+      some that were trained on: FC-100 and CIFAR-FS share images, icons and
+      photographs of a bus do not.
 
   Raises:
     InputError: if the network was trained on classes of this split, on other
       pixels under the same name, or on another data set.
   """
   trained = meta["data"]
-  if trained["name"] != dataset.name:
-    if cross_domain:
-      return
+  is_other = trained["name"] != dataset.name
+  if is_other and not cross_domain:
     raise types.InputError(
       f"the checkpoint was trained on {trained['name']}, not on "
       f"{dataset.name}; --cross_domain says that this is meant"
     )
-  if trained["fingerprint"] != dataset.fingerprint:
+  if not is_other and trained["fingerprint"] != dataset.fingerprint:
     raise types.InputError(
       f"the checkpoint was trained on another {dataset.name}: fingerprint "
       f"{trained['fingerprint'][:12]}, but the prepared data has "
       f"{dataset.fingerprint[:12]}"
     )
   seen = sorted(set(trained["class_names"]) & set(dataset.class_names))
-  if seen:
-    raise types.InputError(
+  if seen and not (is_other and seen_classes):
+    what = (
       f"{len(seen)} of the {dataset.num_classes} classes of split "
       f"{dataset.split!r} were trained on (such as {seen[0]!r}), so accuracy "
       "on them would say nothing of new classes"
     )
+    if is_other:
+      what += (
+        f"; where {trained['name']} and {dataset.name} share no image, "
+        "--seen_classes admits the common names"
+      )
+    raise types.InputError(what)
 
 
 def _bar(total: int, missing: int, name: str, enabled: bool) -> Any:

@@ -4,6 +4,7 @@ Source: section 4.4, equation 9, and the paper's code: the extractor's logits
 are normalised without a ReLU, and the softmax of cosines has temperature 1.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -188,6 +189,75 @@ def line_interval(
   Raises:
     InputError: if hardness and accuracy are not of the same episodes.
   """
+  lines = _resampled(hardness, accuracy, num_resamples, seed)
+  return None if lines is None else LineInterval(*map(_percentiles, lines))
+
+
+class AreaDifference(NamedTuple):
+  """The area of one method less that of another, on the same episodes."""
+
+  area: float  # percent times nats
+  interval: tuple[float, float]  # 95 %
+  num_episodes: int  # finite in both
+
+
+def area_difference(
+  hardness: Sequence[np.ndarray],
+  accuracy: Sequence[np.ndarray],
+  other: Sequence[np.ndarray],
+  *,
+  num_resamples: int = 1000,
+  seed: int = 0,
+) -> AreaDifference | None:
+  """Area of `accuracy` less that of `other`, with a paired bootstrap.
+
+  Each resample draws the same episodes for both. What makes episodes differ is
+  common to them, so that the interval is often a fraction of what those of the
+  two areas suggest. None where either has no line, or no area.
+
+  Args:
+    hardness: one [n_p] per protocol p, nats, of the episodes of both.
+    accuracy: one [n_p] per protocol, fractions in [0, 1]; episodes where one
+      of the three is not finite are left out.
+    other: likewise.
+    num_resamples: as for `line_interval`.
+    seed: of the resamples.
+
+  Raises:
+    InputError: as `line_interval`.
+  """
+  if [np.shape(a) for a in accuracy] != [np.shape(b) for b in other]:
+    raise types.InputError("both must be of the same episodes of each protocol")
+  # NaN where the other is, so that both resample the same episodes.
+  one, two = (
+    [np.where(np.isfinite(b), a, np.nan) for a, b in zip(x, y, strict=True)]
+    for x, y in ((accuracy, other), (other, accuracy))
+  )
+  x = np.concatenate(hardness)
+  lines = [fit_line(x, np.concatenate(y)) for y in (one, two)]
+  resampled = [_resampled(hardness, y, num_resamples, seed) for y in (one, two)]
+  if lines[0] is None or lines[1] is None:
+    return None
+  if math.isnan(lines[0].area) or math.isnan(lines[1].area):
+    return None
+  areas = [found[-1] for found in resampled if found is not None]
+  return AreaDifference(
+    lines[0].area - lines[1].area,
+    _percentiles(areas[0] - areas[1]),
+    lines[0].num_episodes,
+  )
+
+
+def _resampled(
+  hardness: Sequence[np.ndarray],
+  accuracy: Sequence[np.ndarray],
+  num_resamples: int,
+  seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+  """Slope, intercept and area of each resample, [num_resamples] each.
+
+  Of equal numbers of episodes and one seed, resamples are of the same episodes.
+  """
   types.check_whole("num_resamples", num_resamples, at_least=1)
   sizes = [np.shape(x) for x in hardness], [np.shape(y) for y in accuracy]
   if sizes[0] != sizes[1] or not sizes[0]:
@@ -220,7 +290,7 @@ def line_interval(
   intercept = y_mean + dy - slope * (x_mean + dx)
   encloses = (slope < 0) & (intercept > 0)
   area = 100 * intercept**2 / (-2 * np.where(encloses, slope, np.nan))
-  return LineInterval(*(_percentiles(v) for v in (slope, intercept, area)))
+  return slope, intercept, area
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:

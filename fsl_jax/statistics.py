@@ -5,6 +5,7 @@ episode whose value is not finite is left out and counted. NaN stands for what
 too few values cannot tell.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -199,24 +200,26 @@ def class_interval(values: np.ndarray, class_ids: np.ndarray) -> Interval:
       f"{list(class_ids.shape)}"
     )
   finite = np.isfinite(values)
-  values, shares = values[finite], _class_shares(class_ids[finite])
-  n, num_classes = shares.shape
-  if n < 2:
+  values, class_ids = values[finite], class_ids[finite]
+  n = len(values)
+  shares, squared, directions = _decomposed(
+    np.ascontiguousarray(class_ids, np.int64).tobytes(), class_ids.shape
+  )
+  num_classes = shares.shape[1]
+  # Without differences, of classes or of values, nothing tells them apart.
+  if n < 2 or not len(squared) or np.ptp(values) == 0:
     return Interval(math.nan, math.nan, num_classes)
   mean = float(values.mean())
-  u, singular, _ = np.linalg.svd(shares - shares.mean(0), full_matrices=False)
-  # Without differences, of classes or of values, nothing tells them apart.
-  if singular[0] < 1e-9 or np.ptp(values) == 0:
-    return Interval(math.nan, math.nan, num_classes)
 
-  # In the basis u the values are independent, of variance noise + effect *
-  # singular^2; what u does not span is noise alone. Without any noise the
-  # density would have no end.
+  # Along the principal directions the values are independent, of variance
+  # noise + effect * squared; what these do not span is noise alone. Without any
+  # noise the density would have no end.
   total = np.square(values - mean).sum()
-  projected = np.square(u.T @ (values - mean))
+  along = (shares.T @ (values - mean)) @ directions
+  projected = np.square(along) / squared
   rest = max(total - projected.sum(), 1e-9 * total)
   ratio = np.exp(_LOG_ODDS) / np.square(shares).sum(1).mean()
-  relative = 1 + ratio[:, None] * np.square(singular)  # variances over noise
+  relative = 1 + ratio[:, None] * squared  # variances over noise
   squares = (projected / relative).sum(1) + rest
   log_prior = -np.logaddexp(0, _LOG_ODDS) - np.logaddexp(0, -_LOG_ODDS)
   log_likelihood = -(np.log(relative).sum(1) + (n - 1) * np.log(squares)) / 2
@@ -232,6 +235,27 @@ def class_interval(values: np.ndarray, class_ids: np.ndarray) -> Interval:
   widest = 2 * scipy.special.stdtrit(n - 1, 0.975) * scale.max()
   half_width = scipy.optimize.brentq(excess, 0, widest)
   return Interval(mean - half_width, mean + half_width, num_classes)
+
+
+class _Decomposed(NamedTuple):
+  """The classes of episodes, c in all, and what tells episodes apart."""
+
+  shares: np.ndarray  # [n, c], see `_class_shares`
+  squared: np.ndarray  # [r], singular values of the centred shares, squared
+  directions: np.ndarray  # [c, r], of these
+
+
+# The methods of a report have the same episodes, and each has several numbers.
+@functools.lru_cache(maxsize=2)
+def _decomposed(class_ids: bytes, shape: tuple[int, int]) -> _Decomposed:
+  shares = _class_shares(np.frombuffer(class_ids, np.int64).reshape(shape))
+  if not len(shares):
+    return _Decomposed(shares, np.zeros(0), np.zeros((shares.shape[1], 0)))
+  centred = shares - shares.mean(0)
+  # Of the small matrix: there are more episodes than classes, often by far.
+  squared, directions = np.linalg.eigh(centred.T @ centred)
+  kept = squared > max(1e-18, 1e-12 * squared.max(initial=0.0))
+  return _Decomposed(shares, squared[kept], directions[:, kept])
 
 
 def _class_shares(class_ids: np.ndarray) -> np.ndarray:

@@ -208,6 +208,7 @@ class TestDamage:
       {k: v for k, v in header.items() if k != "name"},
       header | {"data": "icons"},
       header | {"seed": "one"},
+      header | {"seed": -3},
       header | {"protocol": 5},
     ):
       rewrite(path, header=np.asarray(json.dumps(changed)))
@@ -241,6 +242,29 @@ class TestDamage:
   def test_arrays(self, dataset, path, name, change, part):
     rewrite(path, **{name: change(array(path, name))})
     assert_refused(path, dataset, part)
+
+  def test_a_class_without_support(self, dataset, path):
+    ends = array(path, "support_ends")
+    own = array(path, "support_labels")[: ends[0]]
+    kept = np.concatenate([own != 0, np.ones(ends[-1] - ends[0], bool)])
+    rewrite(
+      path,
+      support=array(path, "support")[kept],
+      support_labels=array(path, "support_labels")[kept],
+      support_ends=ends - np.sum(own == 0),
+    )
+    assert_refused(path, dataset, "a class of an episode has no support")
+
+  @pytest.mark.parametrize("rule", ["ways", "shots", "queries"])
+  def test_another_protocol_than_its_own(self, dataset, tmp_path, rule):
+    path = tmp_path / "fixed.npz"
+    files.write(path, drawn(dataset), 3)
+    header = json.loads(str(array(path, "header")))
+    header["protocol"][rule] += 1
+    rewrite(path, header=np.asarray(json.dumps(header)))
+    assert_refused(
+      path, dataset, f"its protocol has {FIXED[rule] + 1} {rule}", "an episode"
+    )
 
   def test_support_among_the_queries(self, dataset, path):
     query = array(path, "query")

@@ -601,3 +601,16 @@ class TestCheckCheckpoint:
     with pytest.raises(types.InputError, match="cross_domain"):
       self.check({"name": "icons"})
     self.check({"name": "icons"}, cross_domain=True)
+
+  def test_other_data_set_of_classes_trained_on(self):
+    """As of CIFAR-FS and FC-100, which are the same pictures."""
+    shared = {"name": "icons", "class_names": ["novel-0001", "base-0000"]}
+    with pytest.raises(types.InputError, match=r"1 of the 8 .*seen_classes"):
+      self.check(shared, cross_domain=True)
+    self.check(shared, cross_domain=True, seen_classes=True)
+    with pytest.raises(types.InputError, match="cross_domain"):
+      self.check(shared, seen_classes=True)
+
+  def test_names_of_one_data_set_are_its_classes(self):
+    with pytest.raises(types.InputError, match="1 of the 8"):
+      self.check({"class_names": ["novel-0001"]}, seen_classes=True)

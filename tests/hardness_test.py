@@ -256,3 +256,90 @@ class TestLineInterval:
       hardness.line_interval([np.zeros(3)], [np.zeros(2)])
     with pytest.raises(types.InputError, match="at least one protocol"):
       hardness.line_interval([], [])
+
+
+class TestAreaDifference:
+  def make(self, seed=0):
+    """Two methods whose episodes share most of what makes them differ."""
+    rng = np.random.default_rng(seed)
+    x = [rng.normal(1.3, 0.2, 80), rng.normal(3.3, 0.1, 120)]
+    common = [0.9 - 0.2 * v + rng.normal(0, 0.1, len(v)) for v in x]
+    a, b = (
+      [c + rise + rng.normal(0, 0.01, len(c)) for c in common]
+      for rise in (0.02, 0.0)
+    )
+    return x, a, b
+
+  def test_exact_lines(self):
+    # 0.8 - 0.2 h has the area 160, 0.6 - 0.2 h 90, whatever is drawn.
+    x = [np.linspace(1, 2, 20), np.linspace(2, 3, 30)]
+    found = hardness.area_difference(
+      x, [0.8 - 0.2 * v for v in x], [0.6 - 0.2 * v for v in x]
+    )
+    assert found.area == pytest.approx(70)
+    assert found.interval == pytest.approx((70, 70))
+    assert found.num_episodes == 50
+
+  def test_is_that_of_the_areas_of_equal_resamples(self):
+    x, a, b = self.make()
+    found = hardness.area_difference(x, a, b, num_resamples=50, seed=3)
+    draws = np.random.default_rng(3)
+    counts = [draws.multinomial(len(v), [1 / len(v)] * len(v), 50) for v in x]
+    counts = np.concatenate(counts, axis=1)
+    areas = [
+      [
+        hardness.fit_line(
+          np.repeat(np.concatenate(x), c), np.repeat(np.concatenate(y), c)
+        ).area
+        for c in counts
+      ]
+      for y in (a, b)
+    ]
+    expected = np.percentile(np.subtract(*areas), [2.5, 97.5])
+    assert found.interval == pytest.approx(tuple(expected))
+
+  def test_is_narrower_than_the_areas(self):
+    x, a, b = self.make()
+    low, high = hardness.area_difference(x, a, b).interval
+    own = hardness.line_interval(x, a).area
+    assert high - low < 0.3 * (own[1] - own[0])
+
+  def test_covers_the_true_difference(self):
+    truth = 100 * (0.92**2 - 0.9**2) / 0.4
+    covered = 0
+    for seed in range(200):
+      found = hardness.area_difference(*self.make(seed), num_resamples=200)
+      covered += found.interval[0] < truth < found.interval[1]
+    assert covered / 200 == pytest.approx(0.945, abs=0.05)
+
+  def test_turned_around(self):
+    x, a, b = self.make()
+    ours = hardness.area_difference(x, a, b)
+    theirs = hardness.area_difference(x, b, a)
+    assert ours.area == pytest.approx(-theirs.area)
+    assert ours.interval == pytest.approx(
+      (-theirs.interval[1], -theirs.interval[0])
+    )
+
+  def test_only_episodes_finite_in_both(self):
+    x, a, b = self.make()
+    a[0][3], b[1][5] = np.nan, np.nan
+    found = hardness.area_difference(x, a, b)
+    assert found.num_episodes == 198
+    rest = [np.delete(v, i) for v, i in zip(x, (3, 5), strict=True)]
+    kept = [
+      [np.delete(v, i) for v, i in zip(y, (3, 5), strict=True)] for y in (a, b)
+    ]
+    expected = hardness.area_difference(rest, *kept)
+    assert found.area == pytest.approx(expected.area)
+    assert found.interval == pytest.approx(expected.interval)
+
+  def test_no_area(self):
+    x = [np.array([1.0, 2.0, 3.0])]
+    falls, rises = [np.array([0.9, 0.5, 0.2])], [np.array([0.1, 0.2, 0.3])]
+    assert hardness.area_difference(x, falls, rises) is None
+    assert hardness.area_difference([np.ones(3)], falls, falls) is None
+
+  def test_other_episodes_are_refused(self):
+    with pytest.raises(types.InputError, match="same episodes"):
+      hardness.area_difference([np.zeros(3)], [np.zeros(3)], [np.zeros(2)])

@@ -347,7 +347,10 @@ def test_comparison_says_which_is_better():
   assert "fine-tuning: this one is better by 15.00 ± 0.92 points" in output
   words = " ".join(output.split())
   # All episodes are of the same classes, so of others nothing is known.
-  assert "(p < 0.001); 40 won, 0 tied, 0 lost; with classes n/a." in words
+  assert (
+    "(p < 0.001) on these classes, not surely on others; 40 won, 0 tied, 0 "
+    "lost; with classes n/a." in words
+  )
   assert "queries used:" in words
   assert all(len(line) <= 80 for line in output.splitlines())
   turned = [(b, a) for a, b in pairs]

@@ -6,6 +6,9 @@ As in `tables`, each function takes what `page.load` returns.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from fsl_jax import hardness
 from reproduction import wording
 
 
@@ -19,6 +22,7 @@ def lines(results: Sequence[wording.Result]) -> str:
       place,
       wording.method({"method": line["variant"], **line}),
       wording.number(line["area"], ".0f"),
+      _area_difference(result, line["variant"]),
       "" if line["paper_area"] is None else f"({line['paper_area']:g})",
       wording.number(line["slope"], ".1f"),
       _slopes(line["protocols"]),
@@ -28,18 +32,45 @@ def lines(results: Sequence[wording.Result]) -> str:
     for result in found
     for place, line in wording.placed(result, result["lines"])
   ]
-  head = ("data, network, trained on", "method", "area, % nats", "paper")
+  head = ("data, network, trained on", "method", "area, % nats")
   return wording.with_notes(
     wording.table(
-      [*head, "slope, %/nat", "within a protocol", "at 0 nats, %", "n"], cells
+      [
+        *(*head, "less that of initialisation", "paper", "slope, %/nat"),
+        *("within a protocol", "at 0 nats, %", "n"),
+      ],
+      cells,
     ),
     f"Hardness by the {wording.listed(r['hardness'] for r in found)}, at the "
     "size of the data; the paper's area, in brackets, is of the hardness by a "
     "ResNet-152.",
     "Least squares through the n episodes of all protocols; area: between the "
-    "line and both axes. Within a protocol: the least and the greatest slope "
-    "of lines through the episodes of one protocol each.",
+    "line and both axes; less that of initialisation: with a 95 % bootstrap "
+    "interval, paired over the episodes. Within a protocol: the least and the "
+    "greatest slope of lines through the episodes of one protocol each.",
   )
+
+
+def _area_difference(result: wording.Result, variant: str) -> str:
+  """To the initialisation, on the same episodes."""
+  parts = {
+    name: [p for p in result["points"] if p["variant"] == name]
+    for name in ("support_init", variant)
+  }
+  if variant == "support_init" or not parts["support_init"]:
+    return ""
+
+  found = hardness.area_difference(
+    [np.array(p["hardness"], np.float64) for p in parts[variant]],
+    *(
+      [np.array(p["accuracy"], np.float64) / 100 for p in parts[name]]
+      for name in (variant, "support_init")
+    ),
+  )
+  if found is None:
+    return ""
+  low, high = found.interval
+  return f"{found.area:+.1f} ({low:.1f} to {high:.1f})"
 
 
 def _slopes(protocols: Sequence[Mapping[str, Any]]) -> str:

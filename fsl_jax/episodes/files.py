@@ -29,23 +29,8 @@ from typing import Any
 import numpy as np
 
 from fsl_jax import types, version
-from fsl_jax.episodes import padding, sampler
+from fsl_jax.episodes import file_checks, padding, sampler
 from fsl_jax.episodes import source as source_lib
-
-_FORMAT = 1
-_PARTS = ("class_ids", "support", "query")
-_ENDS = {"class_ids": "class_ends"} | {
-  name: f"{name}_ends" for name in ("support", "query")
-}
-_ARRAYS = {
-  "image_ids": "U",
-  "rows": "i",
-  "class_names": "U",
-  "index": "i",
-  **dict.fromkeys((*_PARTS, *_ENDS.values()), "i"),
-  "support_labels": "i",
-  "query_labels": "i",
-}
 
 
 def write(
@@ -71,8 +56,8 @@ def write(
     "query": parts[1:-1:2],
   }
   header = {
-    "format": _FORMAT,
-    "data": _data_of(dataset),
+    "format": file_checks.FORMAT,
+    "data": file_checks.data_of(dataset),
     "seed": source.seed,
     "protocol": source.values(),
     "name": source.name,
@@ -90,22 +75,13 @@ def write(
   }
   for name, column in columns.items():
     arrays[name] = np.concatenate(column)
-    arrays[_ENDS[name]] = np.cumsum([len(part) for part in column])
+    arrays[file_checks.ENDS[name]] = np.cumsum([len(part) for part in column])
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(path.name + ".tmp")
   with open(temporary, "wb") as file:
     np.savez_compressed(file, **arrays)
   os.replace(temporary, path)
-
-
-def _data_of(dataset: types.ClassIndexed) -> dict[str, Any]:
-  return {
-    "name": dataset.name,
-    "split": dataset.split,
-    "fingerprint": dataset.fingerprint,
-    "num_images": len(dataset.class_ids),
-  }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +109,8 @@ class Stored:
   @functools.cached_property
   def shapes(self) -> list[padding.Shape]:
     counts = {
-      name: np.diff(self.arrays[_ENDS[name]], prepend=0) for name in _PARTS
+      name: np.diff(self.arrays[file_checks.ENDS[name]], prepend=0)
+      for name in file_checks.PARTS
     }
     least, most = (
       {name: int(of(values)) for name, values in counts.items()}
@@ -158,7 +135,7 @@ class Stored:
       )
 
   def _part(self, name: str, index: int, of: str | None = None) -> np.ndarray:
-    ends = self.arrays[_ENDS[name]]
+    ends = self.arrays[file_checks.ENDS[name]]
     start = ends[index - 1] if index else 0
     return self.arrays[of or name][start : ends[index]]
 
@@ -200,116 +177,9 @@ def read(path: str | os.PathLike[str], dataset: types.ClassIndexed) -> Stored:
     raise types.InputError(f"{path} is no file of episodes ({error})") from (
       error
     )
-  _check_header(path, header)
-  _check_arrays(path, arrays)
-  _check_data(path, header, arrays, dataset)
+  file_checks.check(path, header, arrays, dataset)
   sha = hashlib.sha256()
-  for name in sorted(_ARRAYS):
+  for name in sorted(file_checks.ARRAYS):
     sha.update(f"{name} {arrays[name].shape}".encode())
     sha.update(np.ascontiguousarray(arrays[name]).tobytes())
   return Stored(dataset, path, header, arrays, sha.hexdigest())
-
-
-def _check_header(path: str, header: Any) -> None:
-  kinds = {
-    "data": dict,
-    "seed": int,
-    "protocol": dict,
-    "name": str,
-    "text": str,
-  }
-  if not (
-    isinstance(header, dict)
-    and {"format", *kinds} <= set(header)
-    and all(isinstance(header[name], kind) for name, kind in kinds.items())
-  ):
-    raise types.InputError(f"{path} is no file of episodes")
-  if header["format"] != _FORMAT:
-    raise types.InputError(
-      f"{path} has episodes in format {header['format']}; expected {_FORMAT}"
-    )
-
-
-def _check_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-  """Shapes and ranges, so that nothing after this can go astray."""
-
-  def refuse(what: str) -> None:
-    raise types.InputError(f"{path} is damaged: {what}")
-
-  for name, kind in _ARRAYS.items():
-    array = arrays.get(name)
-    if (
-      not isinstance(array, np.ndarray)
-      or array.ndim != 1
-      or array.dtype.kind != kind
-    ):
-      refuse(f"{name} is missing or of another type")
-  n = len(arrays["index"])
-  if not n or not np.array_equal(arrays["index"], np.arange(n)):
-    refuse("episodes must be 0, 1, 2, ...")
-  images, classes = len(arrays["rows"]), len(arrays["class_names"])
-  if len(arrays["image_ids"]) != images:
-    refuse(f"{len(arrays['image_ids'])} image_ids, but {images} rows")
-  if np.any(np.diff(arrays["rows"]) <= 0):
-    refuse("rows must ascend")
-  ways = np.diff(arrays["class_ends"], prepend=0)
-  for name, ends in _ENDS.items():
-    sizes = np.diff(arrays[ends], prepend=0)
-    if len(sizes) != n or sizes.min() < 1 or sizes.sum() != len(arrays[name]):
-      refuse(f"{ends} does not cut {name} into {n} episodes")
-    limit = classes if name == "class_ids" else images
-    if not 0 <= arrays[name].min() <= arrays[name].max() < limit:
-      refuse(f"{name} must lie in [0, {limit})")
-    if name != "class_ids":
-      labels = arrays[f"{name}_labels"]
-      if len(labels) != len(arrays[name]):
-        refuse(f"{len(labels)} {name}_labels, but {len(arrays[name])} images")
-      if np.any(labels < 0) or np.any(labels >= np.repeat(ways, sizes)):
-        refuse(f"{name}_labels must lie in the classes of their episode")
-  episode = {
-    name: np.repeat(np.arange(n), np.diff(arrays[ends], prepend=0))
-    for name, ends in _ENDS.items()
-  }
-  keys = {
-    name: episode[name] * max(images, classes) + arrays[name] for name in _PARTS
-  }
-  if np.intersect1d(keys["support"], keys["query"]).size:
-    refuse("an image is support and query of one episode")
-  for name, values in keys.items():
-    if len(np.unique(values)) < len(values):
-      refuse(f"{name} has something twice in one episode")
-
-
-def _check_data(
-  path: str,
-  header: Mapping[str, Any],
-  arrays: Mapping[str, np.ndarray],
-  dataset: types.ClassIndexed,
-) -> None:
-  given = _data_of(dataset)
-  for name, value in given.items():
-    if header["data"].get(name) != value:
-      raise types.InputError(
-        f"{path} was made for other data: its {name} is "
-        f"{header['data'].get(name)!r}, that of the data is {value!r}"
-      )
-  rows = arrays["rows"]
-  if not 0 <= rows[0] <= rows[-1] < len(dataset.image_ids):
-    raise types.InputError(
-      f"{path} is damaged: rows must lie in [0, {len(dataset.image_ids)})"
-    )
-  ids = [str(dataset.image_ids[row]) for row in rows]
-  if list(arrays["class_names"]) != list(dataset.class_names) or ids != list(
-    arrays["image_ids"]
-  ):
-    raise types.InputError(
-      f"{path} was made for other data: names of classes or images differ"
-    )
-  for name in ("support", "query"):
-    sizes = np.diff(arrays[_ENDS[name]], prepend=0)
-    first = np.repeat(np.concatenate([[0], arrays["class_ends"][:-1]]), sizes)
-    expected = arrays["class_ids"][first + arrays[f"{name}_labels"]]
-    if not np.array_equal(dataset.class_ids[rows[arrays[name]]], expected):
-      raise types.InputError(
-        f"{path} is damaged: {name} images of other classes"
-      )

@@ -116,7 +116,8 @@ def verdict(row: Row, names: tuple[str, str]) -> str:
     signed = text.plus_minus(paired.mean, paired.ci95, sign="+")
     return f"not told apart: {signed} points ({text.p_phrase(paired.p_t)})"
   better = names[0 if paired.mean > 0 else 1]
-  if row.classes.low <= 0 <= row.classes.high:
+  # Of NaN, nothing is known.
+  if not (row.classes.low > 0 or row.classes.high < 0):
     return (
       f"{better} is better by {evidence} on these classes, not surely on others"
     )

@@ -161,6 +161,21 @@ def pooled_interval(
   )
 
 
+def area_difference(
+  sections: Sequence[Section], name: str
+) -> hardness_lib.AreaDifference | None:
+  """Area of a method less that of the baseline, through the episodes of the
+  protocols where both are; None for the baseline, and where one has no area."""
+  both = [s for s in sections if name in s and BASELINE in s]
+  if name == BASELINE or not both:
+    return None
+  return hardness_lib.area_difference(
+    [s[name].hardness for s in both],
+    [s[name].accuracy for s in both],
+    [s[BASELINE].accuracy for s in both],
+  )
+
+
 def method_names(sections: Sequence[Section]) -> list[str]:
   """Names of all methods, in the order of their first appearance."""
   return list(dict.fromkeys(name for section in sections for name in section))

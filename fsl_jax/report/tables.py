@@ -36,13 +36,11 @@ _QUERY_USE = {"query_use": table.Column("queries used")}
 def results(section: rows.Section) -> table.Table:
   """All columns, for the page; the use of the queries is by the method."""
   order = (
-    *("accuracy", "classes", "median", "worst", "std", "difference", "p"),
-    "difference_classes",
+    *("n", "NaN", "accuracy", "classes", "median", "worst", "std"),
+    *("difference", "p", "difference_classes"),
   )
   columns = _MAIN | _MORE | _PAGE
-  return _results(
-    section, {name: columns[name] for name in [*order, "n", "NaN"]}
-  )
+  return _results(section, {name: columns[name] for name in order})
 
 
 def difference_text(row: rows.Row) -> str:
@@ -63,11 +61,13 @@ def difference_text(row: rows.Row) -> str:
 
 def footnotes(sections: Sequence[rows.Section]) -> list[str]:
   """Sentences on what the columns mean."""
-  notes = [
-    f"{INTERVAL}.",
-    "n: episodes in the mean.",
-    "NaN: episodes in which the method left the finite numbers; they are in "
-    "no mean.",
+  notes = [f"{INTERVAL}.", "n: episodes in the mean."]
+  if any(r.num_non_finite for section in sections for r in section.values()):
+    notes.append(
+      "NaN: episodes in which the method left the finite numbers; they are in "
+      "no mean."
+    )
+  notes += [
     "worst 5 %: mean accuracy of the worst twentieth of the episodes.",
     "with classes: 95 % interval of the mean that covers the choice of the "
     "classes as well as that of the episodes; ± takes the classes as given.",
@@ -76,8 +76,7 @@ def footnotes(sections: Sequence[rows.Section]) -> list[str]:
     notes.append(
       f"difference: accuracy minus that of {rows.label(rows.BASELINE)}, "
       "in points, over the episodes finite in both; p: of the paired t test, "
-      "which takes the classes as given. The page has the interval of the "
-      "difference that does not."
+      "which takes the classes as given."
     )
   return notes
 
@@ -97,10 +96,10 @@ def terminal(sections: Sequence[rows.Section]) -> str:
       "\n".join(table.lines(_results(section, _MAIN), uses)),
       "\n".join(table.lines(_results(section, _MORE))),
     ]
-  notes = [
-    text.wrap(note)
-    for note in [*behaviour.warnings(sections), *footnotes(sections)]
-  ]
+  notes = [*behaviour.warnings(sections), *footnotes(sections)]
+  if any(rows.BASELINE in section for section in sections):
+    notes.append("The page has differences with the choice of the classes.")
+  notes = list(map(text.wrap, notes))
   return "\n\n".join([*blocks, "\n".join(notes)]) + "\n"
 
 
@@ -121,7 +120,10 @@ def markdown(sections: Sequence[rows.Section]) -> str:
 def _results(
   section: rows.Section, columns: dict[str, table.Column]
 ) -> table.Table:
-  """Without the baseline there is no column of differences or of p."""
+  """Without the baseline there is no column of differences or of p, and
+  without a NaN none of them."""
+  if all(result.num_non_finite == 0 for result in section.values()):
+    columns = {name: c for name, c in columns.items() if name != "NaN"}
   if rows.BASELINE not in section:
     paired = ("difference", "p", "difference_classes")
     columns = {k: c for k, c in columns.items() if k not in paired}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fsl_jax import hardness as hardness_lib
+from fsl_jax import statistics
 from fsl_jax.report import behaviour, classes, rows
 
 
@@ -31,10 +32,7 @@ def summary(
       "interval": "half-width, 1.96 std / sqrt(n)",
       "sections": [_section(section, class_names) for section in sections],
       "hardness_lines": {
-        name: _line(
-          rows.pooled_line(sections, name),
-          rows.pooled_interval(sections, name),
-        )
+        name: _pooled_line(sections, name)
         for name in rows.method_names(sections)
       },
     }
@@ -65,13 +63,16 @@ def _section(
 ) -> dict[str, Any]:
   first = rows.first(section)
   intervals = rows.class_intervals(section)
+  differences = (
+    rows.difference_intervals(section) if rows.BASELINE in section else {}
+  )
   return {
     "protocol": first.protocol,
     "protocol_name": first.protocol_name,
     "protocol_text": first.protocol_text,
     "num_episodes": first.num_episodes,
     "methods": {
-      row.name: _row(row)
+      row.name: _row(row, differences.get(row.name))
       | {
         "class_interval": intervals[row.name]._asdict(),
         "hardness_line": _line(
@@ -87,7 +88,9 @@ def _section(
   }
 
 
-def _row(row: rows.Row) -> dict[str, Any]:
+def _row(
+  row: rows.Row, of_difference: statistics.Interval | None
+) -> dict[str, Any]:
   return {
     "label": row.label,
     "query_use": row.query_use,
@@ -100,7 +103,25 @@ def _row(row: rows.Row) -> dict[str, Any]:
     "num_finite": row.num_finite,
     "num_non_finite": row.num_non_finite,
     "difference": row.difference
-    and {"to": rows.BASELINE, **row.difference._asdict()},
+    and {
+      "to": rows.BASELINE,
+      **row.difference._asdict(),
+      "class_interval": of_difference and of_difference._asdict(),
+    },
+  }
+
+
+def _pooled_line(
+  sections: Sequence[rows.Section], name: str
+) -> dict[str, Any] | None:
+  line = _line(
+    rows.pooled_line(sections, name), rows.pooled_interval(sections, name)
+  )
+  if line is None:
+    return None
+  between = rows.area_difference(sections, name)
+  return line | {
+    "area_difference": between and {"to": rows.BASELINE, **between._asdict()},
   }
 
 
