@@ -141,9 +141,9 @@ def _figure3():
       "ways": ways,
       "shots": 1,
       "hardness": hardness,
-      "accuracy": [80.0, 70.0, None, 50.0],
+      "accuracy": [80.0 + rise, 70.0 + rise, None, 50.0],
     }
-    for line in lines
+    for line, rise in zip(lines, (0.0, 5.0), strict=True)
     for ways in (5, 10)
   ]
   return _result("figure3") | {"lines": lines, "points": points}
@@ -353,10 +353,13 @@ def test_signs_by_hand():
 
 
 def test_analyses_by_hand():
-  (line, _) = _lines(analyses.lines([_figure3()]))
+  (line, other) = _lines(analyses.lines([_figure3()]))
   assert line[2:] == [
-    *("199", "(295)", "-20.5", "-30.2 to -22.8", "90.2", "6"),
+    *("199", "", "(295)", "-20.5", "-30.2 to -22.8", "90.2", "6"),
   ]
+  # Through (0.5, 80), (1, 70) and, five points above, (0.5, 85), (1, 75): 90^2
+  # and 95^2 over 40. Resamples of two episodes may be of a single one.
+  assert other[3] == "+23.1"
   (line,) = _lines(analyses.ablations([_ablation()]))
   assert line == [
     "`joint`: one update of both losses instead of two in turn",

@@ -70,6 +70,8 @@ def _area_difference(result: wording.Result, variant: str) -> str:
   if found is None:
     return ""
   low, high = found.interval
+  if not wording.is_number(low + high):
+    return f"{found.area:+.1f}"
   return f"{found.area:+.1f} ({low:.1f} to {high:.1f})"
 
 
