@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from fsl_jax import diagnosis, types
 from fsl_jax import hardness as hardness_lib
-from fsl_jax import types
 from fsl_jax.episodes import feeder, sampler
 from fsl_jax.episodes import source as source_lib
 
@@ -184,7 +184,7 @@ class Classes(NamedTuple):
 
 def by_class(judged: Judged) -> Classes:
   """Which classes are hard, by the mean log-odds of the queries of each."""
-  true, predicted = _query_classes(judged)
+  true, predicted = diagnosis.query_classes(judged.result)
   log_odds = judged.log_odds[judged.result.labels >= 0]
   class_ids, of_query = np.unique(true, return_inverse=True)
   count = np.bincount(of_query)
@@ -210,7 +210,7 @@ def confused_pairs(judged: Judged, num_pairs: int) -> list[Pair]:
 
   Fewer than `num_pairs` where fewer were confused at all.
   """
-  true, predicted = _query_classes(judged)
+  true, predicted = diagnosis.query_classes(judged.result)
   wrong = np.sort(np.stack([true, predicted])[:, true != predicted], axis=0)
   pairs, counts = np.unique(wrong, axis=1, return_counts=True)
   order = np.argsort(-counts, stable=True)[:num_pairs]
@@ -229,12 +229,3 @@ def _num_queries(result: types.EvalResult, first: int, second: int) -> int:
     int((labels == label[both].argmax(1)[:, None]).sum())
     for label in (is_first, is_second)
   )
-
-
-def _query_classes(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
-  """[m] int64 true and predicted classes of all queries, row by row."""
-  result = judged.result
-  episode, query = np.nonzero(result.labels >= 0)
-  true = result.class_ids[episode, result.labels[episode, query]]
-  predicted = result.class_ids[episode, result.predictions[episode, query]]
-  return true, predicted

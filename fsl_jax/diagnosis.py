@@ -95,33 +95,23 @@ def class_accuracy(
   Raises:
     InputError: if the result has classes beyond `num_classes`.
   """
-  true, predicted = _query_classes(result, num_classes)
-  count = np.bincount(true, minlength=num_classes)
-  right = np.bincount(true[true == predicted], minlength=num_classes)
-  return right / np.where(count > 0, count, np.nan), count
-
-
-def confusion(result: types.EvalResult, num_classes: int) -> np.ndarray:
-  """[num_classes, num_classes] int64 queries by true and predicted class.
-
-  Args and errors as `class_accuracy`. Two classes are confused only in
-  episodes that hold both, so a row is no estimate of a conditional
-  probability.
-  """
-  true, predicted = _query_classes(result, num_classes)
-  cells = np.bincount(true * num_classes + predicted, minlength=num_classes**2)
-  return cells.reshape(num_classes, num_classes)
-
-
-def _query_classes(
-  result: types.EvalResult, num_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """[m] int64 true and predicted classes of all queries of finite episodes."""
   if result.class_ids.max(initial=-1) >= num_classes:
     raise types.InputError(
       f"num_classes must be above the class ids of the result, which go up to "
       f"{result.class_ids.max()}, got {num_classes}"
     )
+  true, predicted = query_classes(result)
+  count = np.bincount(true, minlength=num_classes)
+  right = np.bincount(true[true == predicted], minlength=num_classes)
+  return right / np.where(count > 0, count, np.nan), count
+
+
+def query_classes(result: types.EvalResult) -> tuple[np.ndarray, np.ndarray]:
+  """True and predicted classes of all queries of finite episodes, row by row.
+
+  Returns:
+    [m] int64 each, data set classes.
+  """
   is_predicted = (result.labels >= 0) & np.isfinite(result.accuracy)[:, None]
   episode, query = np.nonzero(is_predicted)
   true = result.class_ids[episode, result.labels[episode, query]]
