@@ -45,11 +45,18 @@ def main(argv: list[str]) -> None:
 
 
 def _names(paths: list[pathlib.Path]) -> tuple[str, str]:
+  """What tells the two apart: the runs, the methods, or both."""
+  runs = _ends(paths)
+  if _METHODS.value is None or len(set(_METHODS.value)) != 2:
+    return runs
+  first, second = map(report.rows.label, _METHODS.value)
+  if paths[0].resolve() == paths[1].resolve():
+    return first, second
+  return f"{runs[0]}: {first}", f"{runs[1]}: {second}"
+
+
+def _ends(paths: list[pathlib.Path]) -> tuple[str, str]:
   """The shortest ends of the paths that tell them apart."""
-  if _METHODS.value is not None and len(_METHODS.value) == 2:
-    labels = [report.rows.label(name) for name in _METHODS.value]
-    if labels[0] != labels[1] and paths[0].resolve() == paths[1].resolve():
-      return labels[0], labels[1]
   first, second = (path.resolve().parts for path in paths)
   for size in range(1, max(len(first), len(second)) + 1):
     short = "/".join(first[-size:]), "/".join(second[-size:])

@@ -109,6 +109,7 @@ def test_long_table_has_both_ends():
         "class_ids": class_ids,
         "labels": np.tile(np.arange(5), (200, 1)),
         "predictions": np.zeros((200, 5), int),
+        "accuracy": np.full(200, 0.2),
       }
     ),
     class_ids / 100,

@@ -137,7 +137,7 @@ def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
       table.Column("wins"),
       table.Column("ties"),
       table.Column("losses"),
-      table.Column("n", unit="episodes"),
+      table.Column("n"),
     ],
     [
       [

@@ -16,8 +16,8 @@ _MAIN = {
   "accuracy": table.Column("accuracy %", "accuracy", "% ± 95 %"),
   "std": table.Column("std", "std", "points"),
   "difference": table.Column("difference", "difference", "points ± 95 %"),
-  "n": table.Column("n", "n", "episodes"),
-  "NaN": table.Column("NaN", "NaN", "episodes"),
+  "n": table.Column("n"),
+  "NaN": table.Column("NaN"),
 }
 _MORE = {
   "median": table.Column("median %", "median", "%"),
@@ -27,7 +27,7 @@ _MORE = {
 }
 _PAGE = {  # what a terminal has no room for
   "difference_classes": table.Column(
-    "difference with classes", "difference with classes", "95 %, points"
+    "difference with classes", "with classes", "95 %, points"
   ),
 }
 _QUERY_USE = {"query_use": table.Column("queries used")}
@@ -37,7 +37,7 @@ def results(section: rows.Section) -> table.Table:
   """All columns, for the page; the use of the queries is by the method."""
   order = (
     *("n", "NaN", "accuracy", "classes", "median", "worst", "std"),
-    *("difference", "p", "difference_classes"),
+    *("difference", "difference_classes", "p"),
   )
   columns = _MAIN | _MORE | _PAGE
   return _results(section, {name: columns[name] for name in order})
@@ -72,7 +72,7 @@ def footnotes(sections: Sequence[rows.Section]) -> list[str]:
     "with classes: 95 % interval of the mean that covers the choice of the "
     "classes as well as that of the episodes; ± takes the classes as given.",
   ]
-  if any(rows.BASELINE in section for section in sections):
+  if any(rows.BASELINE in s and len(s) > 1 for s in sections):
     notes.append(
       f"difference: accuracy minus that of {rows.label(rows.BASELINE)}, "
       "in points, over the episodes finite in both; p: of the paired t test, "
@@ -97,7 +97,7 @@ def terminal(sections: Sequence[rows.Section]) -> str:
       "\n".join(table.lines(_results(section, _MORE))),
     ]
   notes = [*behaviour.warnings(sections), *footnotes(sections)]
-  if any(rows.BASELINE in section for section in sections):
+  if any(rows.BASELINE in s and len(s) > 1 for s in sections):
     notes.append("The page has differences with the choice of the classes.")
   notes = list(map(text.wrap, notes))
   return "\n\n".join([*blocks, "\n".join(notes)]) + "\n"
