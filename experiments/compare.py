@@ -71,9 +71,9 @@ def _pairs(paths: list[pathlib.Path]) -> list[stored_runs.Pair]:
   first, second = (episode_records.load(path) for path in paths)
   pairs = []
   for a in first:
-    for b in second:
-      if report.comparison.rule(a) == report.comparison.rule(b):
-        pairs.append(stored_runs.same_episodes(*_chosen(a, b, paths), paths))
+    b = stored_runs.counterpart(a, second)
+    if b is not None:
+      pairs.append(stored_runs.same_episodes(*_chosen(a, b, paths), paths))
   if not pairs:
     raise types.InputError(
       f"{paths[0]} and {paths[1]} share no protocol: {_headings(first)}; "

@@ -251,11 +251,16 @@ def _command(name: str, labels: Sequence[str]) -> str:
   if name != "hardness":
     parts.append(f"--values={','.join(labels)}")
   for flag in (
-    *(_WAYS, _SHOTS, _QUERIES, _SMALL_CLASSES),
-    *(_NUM_EPISODES, _SEED, _JUDGE.name),
+    *(_SUBJECT.dataset, _SUBJECT.split),
+    *(_SUBJECT.cross_domain, _SUBJECT.seen_classes),
+    *(_WAYS, _SHOTS, _QUERIES, _SMALL_CLASSES, _METHODS),
+    *(_NUM_EPISODES, _SEED, _JUDGE.name, _JUDGE.size_px),
   ):
     if flag.value != flag.default:
-      parts.append(f"--{flag.name}={flag.value}")
+      value = flag.value
+      if isinstance(value, list):
+        value = ",".join(value)
+      parts.append(f"--{flag.name}={value}")
   return " ".join(["python experiments/curves.py", *parts])
 
 

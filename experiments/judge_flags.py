@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from fsl_jax import extractors
+from fsl_jax import extractors, types
 
 
 class JudgeFlags(NamedTuple):
@@ -15,7 +15,17 @@ class JudgeFlags(NamedTuple):
   size_px: Any
 
   def of_plan(self) -> dict[str, Any]:
-    """Fields of a `scoring.Plan`."""
+    """Fields of a `scoring.Plan`.
+
+    Raises:
+      InputError: for what has no effect on the judge.
+    """
+    if self.name.value not in extractors.names():
+      for flag in (self.weights, self.size_px):
+        if flag.value is not None:
+          raise types.InputError(
+            f"--{flag.name} has no effect on --hardness={self.name.value}"
+          )
     return {
       "hardness": self.name.value,
       "hardness_weights": self.weights.value,

@@ -34,13 +34,11 @@ def _protocols(
   paths: list[pathlib.Path],
 ) -> list[list[stored_runs.Section]]:
   """The sections of all runs, per protocol that all have."""
-  rule = report.comparison.rule
   loaded = [episode_records.load(path) for path in paths]
   protocols = []
   for first in loaded[0]:
-    sections = [first]
-    for run in loaded[1:]:
-      sections += [s for s in run if rule(s) == rule(first)][:1]
+    found = [stored_runs.counterpart(first, run) for run in loaded[1:]]
+    sections = [first, *(s for s in found if s is not None)]
     if len(sections) == len(paths):
       _check_episodes(sections, paths)
       protocols.append(sections)

@@ -87,6 +87,7 @@ def main(argv: list[str]) -> None:
   shots = [_whole(text) for text in _SHOTS.value]
   variables, meta = _SUBJECT.restore()
   dataset = _SUBJECT.load(meta)
+  episodes.sampler.check(dataset, _protocol())
   config = finetune.FinetuneConfig(entropy_weight=0.0, steps=_STEPS.value)
   folder = run_folder.RunFolder(
     run_dir,
@@ -118,14 +119,16 @@ def main(argv: list[str]) -> None:
   print(_table(points))
 
 
+def _protocol() -> episodes.Protocol:
+  """Of one shot; what all points have in common."""
+  return episodes.Protocol(_WAYS.value, 1, _QUERIES.value, small_classes="skip")
+
+
 def _episode(
   dataset: types.ClassIndexed, shots: int
 ) -> tuple[host_task.HostTask, np.ndarray | None]:
   """Episode 0 with its images repeated, and query labels if none had to be."""
-  protocol = episodes.Protocol(
-    _WAYS.value, 1, _QUERIES.value, small_classes="skip"
-  )
-  episodes.sampler.check(dataset, protocol)
+  protocol = _protocol()
   sizes = np.diff(dataset.class_offsets())
   classes = episodes.sampler.eligible_classes(dataset, protocol)
   real = min(shots, int(sizes[classes].min()) - _QUERIES.value)

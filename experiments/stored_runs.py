@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fsl_jax import types
+from fsl_jax import report, types
+
+_KEYS = {
+  *("seed", "data", "methods", "checkpoint"),
+  *("backbone", "trained_on", "pretrain"),
+}
+_OF_DATA = {"name", "split", "fingerprint"}
 
 Section = dict[str, types.EvalResult]
 Pair = tuple[Section, Section]
@@ -36,11 +42,26 @@ def check_configs(*paths: pathlib.Path) -> None:
 def _config(path: pathlib.Path) -> Any:
   """The configuration of a run of evaluate.py or curves.py."""
   config = read(path / "config.json")
-  if not {"seed", "data", "methods", "checkpoint"} <= set(config) or not {
-    *("name", "split", "fingerprint")
-  } <= set(config["data"]):
-    raise types.InputError(f"{path} is no run folder of evaluate.py")
+  if not set(config) >= _KEYS or not set(config["data"]) >= _OF_DATA:
+    raise types.InputError(
+      f"{path} is no run folder of evaluate.py, or one of another version"
+    )
   return config
+
+
+def counterpart(
+  section: Section, sections: Sequence[Section]
+) -> Section | None:
+  """Of another run, the section on the same episodes, or else of the same
+  protocol. A run may hold episodes that were drawn and others from a file."""
+  rule = report.comparison.rule
+  alike = [s for s in sections if rule(s) == rule(section)]
+  digests = report.rows.first(section).digests
+
+  def num_shared(other: Section) -> int:
+    return len(np.intersect1d(digests, report.rows.first(other).digests))
+
+  return max(alike, key=num_shared, default=None)
 
 
 def same_episodes(

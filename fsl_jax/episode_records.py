@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -224,7 +225,8 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
     try:
       record = json.loads(line)
       key = json.dumps(record["protocol"], sort_keys=True)
-      record["index"], record["digest"], record["methods"], record["text"]
+      record["digest"], record["methods"], record["text"]
+      record["index"] = operator.index(record["index"])
     except (ValueError, KeyError, TypeError) as error:
       raise types.InputError(
         f"line {number} of {file} is damaged, or of another version ({error!r})"

@@ -226,8 +226,8 @@ def area_difference(
   Raises:
     InputError: as `line_interval`.
   """
-  if [np.shape(a) for a in accuracy] != [np.shape(b) for b in other]:
-    raise types.InputError("both must be of the same episodes of each protocol")
+  _check_same(hardness, accuracy)
+  _check_same(hardness, other)
   # NaN where the other is, so that both resample the same episodes.
   one, two = (
     [np.where(np.isfinite(b), a, np.nan) for a, b in zip(x, y, strict=True)]
@@ -235,11 +235,11 @@ def area_difference(
   )
   x = np.concatenate(hardness)
   lines = [fit_line(x, np.concatenate(y)) for y in (one, two)]
-  resampled = [_resampled(hardness, y, num_resamples, seed) for y in (one, two)]
   if lines[0] is None or lines[1] is None:
     return None
   if math.isnan(lines[0].area) or math.isnan(lines[1].area):
     return None
+  resampled = [_resampled(hardness, y, num_resamples, seed) for y in (one, two)]
   areas = [found[-1] for found in resampled if found is not None]
   return AreaDifference(
     lines[0].area - lines[1].area,
@@ -259,12 +259,7 @@ def _resampled(
   Of equal numbers of episodes and one seed, resamples are of the same episodes.
   """
   types.check_whole("num_resamples", num_resamples, at_least=1)
-  sizes = [np.shape(x) for x in hardness], [np.shape(y) for y in accuracy]
-  if sizes[0] != sizes[1] or not sizes[0]:
-    raise types.InputError(
-      "hardness and accuracy must be of the same episodes of at least one "
-      f"protocol, got the shapes {sizes[0]} and {sizes[1]}"
-    )
+  _check_same(hardness, accuracy)
   whole = np.concatenate(hardness), np.concatenate(accuracy)
   line = fit_line(*whole)
   if line is None:
@@ -291,6 +286,17 @@ def _resampled(
   encloses = (slope < 0) & (intercept > 0)
   area = 100 * intercept**2 / (-2 * np.where(encloses, slope, np.nan))
   return slope, intercept, area
+
+
+def _check_same(
+  hardness: Sequence[np.ndarray], accuracy: Sequence[np.ndarray]
+) -> None:
+  sizes = [np.shape(x) for x in hardness], [np.shape(y) for y in accuracy]
+  if sizes[0] != sizes[1] or not sizes[0]:
+    raise types.InputError(
+      "hardness and accuracy must be of the same episodes of at least one "
+      f"protocol, got the shapes {sizes[0]} and {sizes[1]}"
+    )
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:

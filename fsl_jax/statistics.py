@@ -252,10 +252,16 @@ def _decomposed(class_ids: bytes, shape: tuple[int, int]) -> _Decomposed:
   if not len(shares):
     return _Decomposed(shares, np.zeros(0), np.zeros((shares.shape[1], 0)))
   centred = shares - shares.mean(0)
-  # Of the small matrix: there are more episodes than classes, often by far.
-  squared, directions = np.linalg.eigh(centred.T @ centred)
+  # Of the smaller matrix: mostly there are more episodes than classes, by far.
+  is_tall = len(shares) >= shares.shape[1]
+  squared, directions = np.linalg.eigh(
+    centred.T @ centred if is_tall else centred @ centred.T
+  )
   kept = squared > max(1e-18, 1e-12 * squared.max(initial=0.0))
-  return _Decomposed(shares, squared[kept], directions[:, kept])
+  squared, directions = squared[kept], directions[:, kept]
+  if not is_tall:
+    directions = centred.T @ directions / np.sqrt(squared)
+  return _Decomposed(shares, squared, directions)
 
 
 def _class_shares(class_ids: np.ndarray) -> np.ndarray:

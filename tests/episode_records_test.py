@@ -75,6 +75,7 @@ def test_a_line_that_is_being_written_is_left_out(tmp_path, end):
     json.dumps(record(0, methods={"m": {"query_use": "none"}})),
     json.dumps(record(0, methods=[])),
     json.dumps(record(0, labels=None)),
+    json.dumps(record(0) | {"index": []}),
   ],
 )
 def test_damage_is_named(tmp_path, line):

@@ -343,3 +343,7 @@ class TestAreaDifference:
   def test_other_episodes_are_refused(self):
     with pytest.raises(types.InputError, match="same episodes"):
       hardness.area_difference([np.zeros(3)], [np.zeros(3)], [np.zeros(2)])
+    with pytest.raises(types.InputError, match="same episodes"):
+      hardness.area_difference([np.zeros(2)], [np.zeros(3)], [np.zeros(3)])
+    with pytest.raises(types.InputError, match="at least one protocol"):
+      hardness.area_difference([], [], [])

@@ -69,6 +69,13 @@ def test_a_failed_pre_training_is_no_gap():
   assert "n/a" in report.pooling_terminal([[*RUNS, failed]])
 
 
+def test_without_a_baseline():
+  runs = [section(finetune=[0.4, 0.6]), section(finetune=[0.6, 0.4])]
+  text = report.pooling_terminal([runs])
+  head = text.splitlines()[2].split()
+  assert head == ["method", "accuracy", "std"]
+
+
 def test_what_cannot_be_pooled_is_refused():
   with pytest.raises(types.InputError, match="at least two runs"):
     pooling.of_runs(RUNS[:1])

@@ -353,6 +353,9 @@ def test_comparison_says_which_is_better():
   )
   assert "queries used:" in words
   assert all(len(line) <= 80 for line in output.splitlines())
+  alike = ("conv64, seed 0, fine-tuning", "conv64, seed 1, fine-tuning")
+  assert "method " in (text := report.comparison_terminal(pairs, alike))
+  assert "first" in text.splitlines()[4]
   turned = [(b, a) for a, b in pairs]
   assert "B is better by 15.00" in report.comparison_terminal(turned)
 

@@ -387,6 +387,11 @@ def test_curve(runs, tmp_path):
   assert "4-way 1-shot" in output
   assert len(_records(tmp_path)) == 8
   assert (tmp_path / "ways" / "figures" / "ways.svg").stat().st_size > 1000
+  curve = json.loads((tmp_path / "ways" / "curve.json").read_text())
+  assert curve["command"] == (
+    "python experiments/curves.py --curve=ways --values=2,4 --queries=3 "
+    "--methods=support_init,prototype --num_episodes=4 --hardness=own"
+  )
   done = _run(
     "curves",
     "--curve=ways",

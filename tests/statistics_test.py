@@ -252,3 +252,21 @@ class TestClassInterval:
       statistics.class_interval(np.zeros(3), np.zeros((2, 5), int))
     with pytest.raises(types.InputError, match="episode 1 of the finite ones"):
       statistics.class_interval(np.zeros(2), np.array([[0, 1], [-1, -1]]))
+
+
+@pytest.mark.parametrize(("n", "num_classes"), [(60, 12), (8, 40), (30, 30)])
+def test_decomposition_is_that_of_the_shares(n, num_classes):
+  """More episodes than classes, or fewer."""
+  rng = np.random.default_rng(n)
+  class_ids = np.stack([rng.permutation(num_classes)[:5] for _ in range(n)])
+  shares, squared, directions = statistics._decomposed(
+    class_ids.tobytes(), class_ids.shape
+  )
+  centred = shares - shares.mean(0)
+  u, singular, _ = np.linalg.svd(centred, full_matrices=False)
+  kept = singular > 1e-6
+  np.testing.assert_allclose(squared[::-1], singular[kept] ** 2, rtol=1e-9)
+  values = rng.normal(size=n)
+  found = np.square((centred.T @ values) @ directions) / squared
+  expected = np.square(u.T @ values)[kept]
+  np.testing.assert_allclose(found[::-1], expected, rtol=1e-6, atol=1e-12)

@@ -42,6 +42,9 @@ def paths(tmp_path):
       "data": {"name": "icons", "split": "novel", "fingerprint": "f"},
       "methods": {},
       "checkpoint": {},
+      "backbone": {},
+      "trained_on": {},
+      "pretrain": {},
     }
     (tmp_path / name).mkdir()
     (tmp_path / name / "config.json").write_text(json.dumps(config))
@@ -94,6 +97,19 @@ def test_drawn_or_from_a_file(paths):
   assert "told apart" in report.comparison_terminal([pair], ("A", "B"))
 
 
+def test_counterpart_is_that_of_the_same_episodes():
+  drawn = {"support_init": make_result(range(5))}
+  file = {"file": "0123"}
+  others = [
+    {"support_init": make_result(range(5), seed=1)},
+    {"support_init": make_result(range(5), protocol=file)},
+    {"support_init": make_result(range(5), protocol={"ways": 4})},
+  ]
+  assert stored_runs.counterpart(drawn, others) is others[1]
+  assert stored_runs.counterpart(drawn, others[:1]) is others[0]
+  assert stored_runs.counterpart(drawn, others[2:]) is None
+
+
 @pytest.mark.parametrize(
   ("name", "words"),
   [
@@ -114,6 +130,11 @@ def test_other_data_is_refused(paths, name, words):
 def test_no_run_folder(paths, tmp_path):
   with pytest.raises(types.InputError, match="no run folder"):
     stored_runs.check_configs(paths[0], tmp_path)
+  config = json.loads((paths[1] / "config.json").read_text())
+  del config["trained_on"]
+  (paths[1] / "config.json").write_text(json.dumps(config))
+  with pytest.raises(types.InputError, match="of another version"):
+    stored_runs.check_configs(*paths)
   (tmp_path / "config.json").write_text("{")
   with pytest.raises(types.InputError, match="damaged"):
     stored_runs.check_configs(paths[0], tmp_path)

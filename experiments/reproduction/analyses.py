@@ -67,12 +67,7 @@ def _area_difference(result: wording.Result, variant: str) -> str:
       for name in (variant, "support_init")
     ),
   )
-  if found is None:
-    return ""
-  low, high = found.interval
-  if not wording.is_number(low + high):
-    return f"{found.area:+.1f}"
-  return f"{found.area:+.1f} ({low:.1f} to {high:.1f})"
+  return wording.area_difference(found and found._asdict())
 
 
 def _slopes(protocols: Sequence[Mapping[str, Any]]) -> str:

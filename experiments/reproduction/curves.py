@@ -81,7 +81,7 @@ def lines(curves: Sequence[Mapping[str, Any]]) -> str:
       curve["title"] if not number else "",
       wording.method({"method": name, "variant": name, "options": {}}),
       f"{line['area']:.0f} ({_between(line, 'area', 1, '.0f')})",
-      _area_difference(line.get("area_difference")),
+      wording.area_difference(line.get("area_difference")),
       f"{100 * line['slope']:.1f} ({_between(line, 'slope', 100, '.1f')})",
       f"{line['num_episodes']:,}",
     ]
@@ -105,13 +105,6 @@ def lines(curves: Sequence[Mapping[str, Any]]) -> str:
     "protocols; in brackets 95 % bootstrap intervals over episodes, of "
     "differences paired.",
   )
-
-
-def _area_difference(found: Mapping[str, Any] | None) -> str:
-  if found is None:
-    return ""
-  low, high = found["interval"]
-  return f"{found['area']:+.1f} ({low:.1f} to {high:.1f})"
 
 
 def _accuracy(row: Mapping[str, Any] | None, name: str) -> str:

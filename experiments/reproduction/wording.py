@@ -115,6 +115,17 @@ def shots(count: int) -> str:
   return f"{count} shot" if count == 1 else f"{count} shots"
 
 
+def area_difference(found: Mapping[str, Any] | None) -> str:
+  """ "+2.3 (0.4 to 4.0)" of `hardness.AreaDifference`; no interval of NaN."""
+  if found is None:
+    return ""
+  words = f"{found['area']:+.1f}"
+  if not all(map(is_number, found["interval"])):
+    return words
+  low, high = found["interval"]
+  return f"{words} ({low:.1f} to {high:.1f})"
+
+
 def is_number(value: float | None) -> bool:
   """Whether it can be drawn."""
   return value is not None and math.isfinite(value)

@@ -178,6 +178,8 @@ def terminal(pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")) -> str:
   # What 14 letters of any typeface take.
   short = [name if len(name) <= 14 else svg.fit(name, 80, 9) for name in names]
   blocks = [f"{names[0]} against {names[1]}"]
+  if short[0] == short[1]:
+    short = ["first", "second"]
   for pair in pairs:
     found = of_pair(pair)
     columns = [table.Column(n) for n in ("method", *short, "difference")]

@@ -89,9 +89,12 @@ def terminal(protocols: Sequence[Sequence[rows.Section]]) -> str:
   blocks = []
   for sections in protocols:
     found = of_runs(sections)
-    columns = ("method", "accuracy", "std", "difference", "std")
+    columns = ["method", "accuracy", "std"]
+    if any(row.difference for row in found):
+      columns += ["difference", "std"]
     shown = table.Table(
-      [table.Column(name) for name in columns], [_cells(row) for row in found]
+      [table.Column(name) for name in columns],
+      [_cells(row)[: len(columns)] for row in found],
     )
     beneath = [
       f"runs: {', '.join(map(text.percent, row.means))}\n"
