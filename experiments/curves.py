@@ -203,23 +203,24 @@ def _values(
 ) -> dict[str, Any]:
   """The curve in few numbers, fractions, for tables and other plots."""
   summary = report.summary(scored.sections)
-  starts = scored.provenance["starts"]
-  start = starts[-1]
-  cores = f"{start['num_cpus']} {start['machine']} cores"
-  command_labels = labels
+  provenance = scored.provenance
+  config, starts = provenance["config"], provenance["starts"]
+  last = starts[-1]
+  cores = f"{last['num_cpus']} {last['machine']} cores"
+  command = _command(name, labels)
   if name == "hardness":
     labels = [section["protocol_name"] for section in summary["sections"]]
   return {
     "curve": name,
     "title": title,
-    "command": _command(name, command_labels),
+    "command": command,
     "commits": list(dict.fromkeys(start["commit"] for start in starts)),
-    "versions": start["versions"],
-    "device": cores if start["platform"] == "cpu" else start["device"],
+    "versions": last["versions"],
+    "device": cores if last["platform"] == "cpu" else last["device"],
     "seed": _SEED.value,
-    "checkpoint": scored.provenance["config"]["checkpoint"],
-    "data": scored.provenance["config"]["data"],
-    "hardness": scored.provenance["config"]["hardness"],
+    "checkpoint": config["checkpoint"],
+    "data": config["data"],
+    "hardness": config["hardness"],
     "points": [
       {
         "label": label,

@@ -72,7 +72,7 @@ def same_episodes(
   Raises:
     InputError: if there are none, or they are not the same pictures.
   """
-  one, other = next(iter(a.values())), next(iter(b.values()))
+  one, other = map(report.rows.first, (a, b))
   _, in_a, in_b = np.intersect1d(one.index, other.index, return_indices=True)
   if not len(in_a):
     raise types.InputError(f"{paths[0]} and {paths[1]} share no episode")

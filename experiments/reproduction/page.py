@@ -177,7 +177,7 @@ def files(results_dir: Path, root: Path) -> dict[pathlib.Path, str]:
   """
   results, root = load(results_dir), pathlib.Path(root)
   drawn = drawings(results)
-  return _documents(results_dir, root) | {
+  return _documents(results, _curves(results_dir), root) | {
     root / _FIGURES / f"{figure.name}.svg": figure.draw() for figure in drawn
   }
 
@@ -198,7 +198,7 @@ def update(results_dir: Path, root: Path) -> list[pathlib.Path]:
 def stale(results_dir: Path, root: Path) -> list[pathlib.Path]:
   """Documents that differ from what is generated, and missing figures."""
   results, root = load(results_dir), pathlib.Path(root)
-  documents = _documents(results_dir, root)
+  documents = _documents(results, _curves(results_dir), root)
   # The bytes of a figure follow the version of matplotlib, not only the
   # numbers, so of figures only the presence is compared.
   drawn = [root / _FIGURES / f"{f.name}.svg" for f in drawings(results)]
@@ -211,13 +211,18 @@ def _differs(path: pathlib.Path, text: str) -> bool:
   return not path.exists() or path.read_text(encoding="utf-8") != text
 
 
+def _curves(results_dir: Path) -> dict[str, str]:
+  """Blocks of the curves that are kept beside the cells."""
+  kept = curves.load(pathlib.Path(results_dir) / _CURVES)
+  return {"curves": curves.points(kept), "curve_lines": curves.lines(kept)}
+
+
 def _documents(
-  results_dir: Path, root: pathlib.Path
+  results: Sequence[wording.Result],
+  of_curves: dict[str, str],
+  root: pathlib.Path,
 ) -> dict[pathlib.Path, str]:
   """The documents that have blocks, filled."""
-  results = load(results_dir)
-  kept = curves.load(pathlib.Path(results_dir) / _CURVES)
-  of_curves = {"curves": curves.points(kept), "curve_lines": curves.lines(kept)}
   found = {}
   for name in _DOCUMENTS:
     path = root / name

@@ -10,6 +10,7 @@ Cells share them: the episodes of Table 1 are also points of Figure 3.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
@@ -80,7 +81,7 @@ class Measured(NamedTuple):
 def check(cell: cells.Cell, place: Place) -> None:
   """Raises InputError for all that a cell would stop at later."""
   if cell.jobs:
-    extractors.load(JUDGE)
+    _judge()
   for network in cell.networks:
     _base(network, place)
     dataset = _load(network.dataset, cell.evaluated_on, place)
@@ -141,6 +142,11 @@ def _base(network: cells.Network, place: Place) -> types.ClassIndexed:
   base = _load(network.dataset, cells.SPLITS[network.split], place)
   most = place.budget.images_per_class
   return base if most is None else first_of_each_class(base, most)
+
+
+@functools.cache
+def _judge() -> extractors.Extractor:
+  return extractors.load(JUDGE)
 
 
 def _load(dataset: str, split: str, place: Place) -> types.ClassIndexed:
@@ -207,7 +213,7 @@ def _evaluated(
     },
   )
   folder.read(TIMES)  # A line that a kill cut short is dropped.
-  judging = scoring.judging(extractors.load(JUDGE), dataset)
+  judging = scoring.judging(_judge(), dataset)
   programs = batched.Programs([adapter])
   measured = []
   for job in jobs:
