@@ -51,12 +51,18 @@ _SPLIT = flags.DEFINE_enum(
 _DTYPE = flags.DEFINE_enum(
   "dtype", "float32", ["float32", "bfloat16"], "Of the computation."
 )
+_WHOLE_BATCH_NORM = flags.DEFINE_bool(
+  "whole_batch_norm",
+  False,
+  "Pre-train with the batch statistics of the whole batch; published are those "
+  "of an eighth of it, for eight devices.",
+)
 _BUDGET = flags.DEFINE_enum(
   "budget",
   "full",
   list(budgets.BUDGETS),
-  "quick divides epochs and episodes by 20, is labelled so, and gets no "
-  "verdict; toy tries the command and writes no result.",
+  "third divides the epochs by 3, quick epochs and episodes by 20; both are "
+  "labelled so and get no verdict. toy tries the command and writes no result.",
 )
 _EPISODES = flags.DEFINE_integer(
   "episodes", None, "At most so many of each protocol."
@@ -182,6 +188,7 @@ def _of_target(target: str) -> list[cells.Cell]:
     backbone=_BACKBONE.value,
     split=_SPLIT.value,
     dtype=_DTYPE.value,
+    whole_batch_norm=_WHOLE_BATCH_NORM.value,
   )
   if not any(f.value for f in (_TABLE, _FIGURE, _COMPUTE, _ABLATION)):
     # All targets are to be listed, as far as they have these networks.

@@ -244,6 +244,7 @@ class ApplyFn(Protocol):
     *,
     train: bool,
     mask: jax.Array | None = None,
+    groups: int = 1,
   ) -> tuple[Outputs, Any]:
     """Runs the network.
 
@@ -253,6 +254,10 @@ class ApplyFn(Protocol):
       train: True normalises with the statistics of this batch and returns
         moved running statistics; False uses the running statistics.
       mask: [M] bool; images where it is False do not enter the statistics.
+      groups: G, a divisor of M; in training, each of G consecutive parts of the
+        batch is normalised with its own statistics, and those of the first
+        part move the running ones. Only pre-training passes it, and only to
+        networks with batch statistics.
 
     Returns:
       `Outputs`, and the new `batch_stats` (unchanged unless `train`).

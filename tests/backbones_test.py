@@ -467,3 +467,58 @@ def test_eval_leaves_the_statistics_and_the_batch_out():
   jax.tree.map(np.testing.assert_array_equal, stats, variables["batch_stats"])
   other, _ = apply(variables, images.at[1:].set(0))
   np.testing.assert_array_equal(outputs.logits[0], other.logits[0])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("net", NETS)
+def test_groups_of_a_batch_are_devices_of_their_own(net, masked):
+  """Logits, mean gradient and the first device's running statistics."""
+  backbone, variables = make(net, 16)
+  variables = cast(variables, np.float64)
+  rng = np.random.default_rng(1)
+  images = rng.normal(size=(4, 3, 16, 16, 3))  # [devices, images of each, ...]
+  weights = rng.normal(size=(4, 3, CLASSES))
+  mask = np.ones((4, 3), bool)
+  mask[1, 2] = not masked
+
+  @functools.partial(jax.jit, static_argnames="groups")
+  def run(params, images, mask, weights, groups=1):
+    def loss(params):
+      outputs, stats = backbone.apply(
+        variables | {"params": params},
+        images,
+        train=True,
+        mask=mask,
+        groups=groups,
+      )
+      return (outputs.logits * weights).sum(), (outputs.logits, stats)
+
+    return jax.grad(loss, has_aux=True)(params)
+
+  params = variables["params"]
+  gradients, (logits, stats) = run(
+    params,
+    images.reshape(12, 16, 16, 3),
+    mask.reshape(12) if masked else None,
+    weights.reshape(12, CLASSES),
+    groups=4,
+  )
+  alone = [
+    run(params, images[i], mask[i] if masked else None, weights[i])
+    for i in range(4)
+  ]
+  expected = jax.tree.map(lambda *g: sum(g), *(g for g, _ in alone))
+  assert_trees_close(gradients, expected, 1e-10)
+  assert_trees_close(
+    logits, np.concatenate([logits for _, (logits, _) in alone]), 1e-10
+  )
+  assert_trees_close(stats, alone[0][1][1], 1e-10)
+  # The groups are told apart: the whole batch has other statistics.
+  whole = run(
+    params,
+    images.reshape(12, 16, 16, 3),
+    None,
+    weights.reshape(12, CLASSES),
+  )
+  assert np.abs(whole[1][0] - logits).max() > 1e-2

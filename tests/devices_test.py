@@ -304,12 +304,14 @@ BATCH = 8
 STEPS = 4
 
 
-def train(over, rows_of):
+def train(over, rows_of, group=0):
   """State and infos after a few steps from float64 weights."""
   data = synthetic.make(4, 16, image_size_px=8, noise=0.3)
   made = recipe.make(
     helpers.tiny_backbone(4),
-    recipe.PretrainConfig(cycles=(1,), batch_size=BATCH),
+    recipe.PretrainConfig(
+      cycles=(1,), batch_size=BATCH, batch_norm_group=group
+    ),
     num_images=len(data.class_ids),
     mesh=over,
   )
@@ -345,13 +347,14 @@ def streamed(over, data, rows):
 
 
 class TestTraining:
-  def test_four_devices_train_as_one(self):
-    """Statistics, mixup and loss are those of the whole batch."""
+  @pytest.mark.parametrize("group", [0, 2], ids=["whole", "of a device each"])
+  def test_four_devices_train_as_one(self, group):
+    """Mixup and loss are those of the whole batch; statistics as asked for."""
     with jax.enable_x64(True):
       one = devices.mesh(jax.devices()[:1])
-      expected, expected_infos = train(one, resident)
+      expected, expected_infos = train(one, resident, group)
       for rows_of in (resident, streamed):
-        state, infos = train(mesh(), rows_of)
+        state, infos = train(mesh(), rows_of, group)
         # Sums over a batch in another order, no more.
         for a, b in zip(
           jax.tree.leaves((state, infos)),

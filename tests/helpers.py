@@ -30,8 +30,8 @@ class _OneBlock(nn.Module):
   num_classes: int
 
   @nn.compact
-  def __call__(self, images, *, train, mask=None):
-    x = conv64.ConvBlock(4, None, name="block0")(images, train=train, mask=mask)
+  def __call__(self, images, **batch_norm):
+    x = conv64.ConvBlock(4, None, name="block0")(images, **batch_norm)
     return layers.Classifier(self.num_classes, name="classifier")(
       layers.global_average(x)
     )
@@ -47,9 +47,9 @@ def tiny_backbone(num_classes: int = 6) -> types.Backbone:
   def init(key, images):
     return dict(module.init(key, images, train=False))
 
-  def apply(variables, images, *, train, mask=None):
+  def apply(variables, images, **batch_norm):
     outputs, updated = module.apply(
-      variables, images, train=train, mask=mask, mutable=["batch_stats"]
+      variables, images, **batch_norm, mutable=["batch_stats"]
     )
     return outputs, updated["batch_stats"]
 

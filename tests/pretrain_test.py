@@ -265,6 +265,8 @@ def test_too_few_images_are_refused(tmp_path):
     ({"cycles": ()}, "cycles must name at least one"),
     ({"cycles": (3, 0)}, "epochs of a cycle must be at least 1"),
     ({"batch_size": 0}, "batch_size must be at least 1"),
+    ({"batch_norm_group": 48}, "256 must be a multiple of batch_norm_group 48"),
+    ({"batch_norm_group": -1}, "batch_norm_group must be at least 0"),
     ({"momentum": 1.0}, "momentum must lie in"),
     ({"label_smoothing": -0.1}, "label_smoothing must lie in"),
   ],

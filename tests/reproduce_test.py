@@ -169,14 +169,26 @@ class TestProgramme:
 
 class TestBudget:
   def test_full_is_the_published_recipe(self):
-    recipe = _FULL.recipe("cifar_fs", mixup=True)
-    assert recipe == pretrain.PretrainConfig()
-    assert _FULL.recipe("fc100", mixup=False).mixup_alpha == 0
-    assert _FULL.recipe("imagenet21k", mixup=True).cycles == (8, 16)
+    def recipe(dataset="cifar_fs", **changes):
+      return _FULL.recipe(
+        dataclasses.replace(_CONV, dataset=dataset, **changes)
+      )
+
+    assert recipe() == pretrain.PretrainConfig(batch_norm_group=32)
+    assert recipe(whole_batch_norm=True) == pretrain.PretrainConfig()
+    assert recipe("fc100", mixup=False).mixup_alpha == 0
+    large = recipe("imagenet21k")
+    assert large.cycles == (8, 16)
+    assert large.batch_norm_group == large.batch_size // 8 == 128
     assert _FULL.shorten(_cell("table1")) == _cell("table1")
 
+  def test_a_third_rounds_the_cycles(self):
+    third = budgets.named("third")
+    assert third.recipe(_CONV).cycles == (13, 27)
+    assert third.shorten(_cell("table1")) == _cell("table1")
+
   def test_quick_divides_by_what_it_says(self):
-    recipe = _QUICK.recipe("cifar_fs", mixup=True)
+    recipe = _QUICK.recipe(_CONV)
     assert recipe.cycles == (2, 4)
     assert recipe.num_epochs * _QUICK.pretrain_factor == 120
     (num_episodes,) = {
@@ -382,7 +394,7 @@ class TestStore:
       }
       for job in cell.jobs
     ]
-    recipe = dataclasses.asdict(_FULL.recipe("cifar_fs", mixup=True))
+    recipe = dataclasses.asdict(_FULL.recipe(_CONV))
     result = outcome.head(cell, _FULL) | {
       "rows": rows,
       **{name: [] for name in ("paired", "lines", "points", "times")},

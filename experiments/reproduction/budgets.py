@@ -10,6 +10,7 @@ from reproduction import cells
 _RECIPES = {
   "imagenet21k": pretrain.PretrainConfig(cycles=(8, 16), batch_size=1024)
 }
+_NUM_DEVICES = 8  # of the paper, each of which normalised its part of a batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Budget:
   """The factors by which pre-training and evaluation are shortened.
 
   Attributes:
-    name: "full", "quick" or "toy".
+    name: "full", "third", "quick" or "toy".
     pretrain_factor: epochs of every cycle are divided by it, at least one.
     episode_factor: numbers of episodes are divided by it, at least two.
     images_per_class: of these many base images alone is learnt; None is all.
@@ -56,20 +57,23 @@ class Budget:
 
     return dataclasses.replace(cell, jobs=tuple(map(of_job, cell.jobs)))
 
-  def recipe(self, dataset: str, *, mixup: bool) -> pretrain.PretrainConfig:
-    """The published recipe for a data set, its cycles shortened.
+  def recipe(self, network: cells.Network) -> pretrain.PretrainConfig:
+    """The published recipe for a network's data, its cycles shortened.
 
     A shortened run keeps its last weights: looking for the best ones after
     every epoch would take a good part of it.
     """
-    config = dataclasses.replace(
-      _RECIPES.get(dataset, pretrain.PretrainConfig()), seed=cells.SEED
-    )
-    if not mixup:
+    config = _RECIPES.get(network.dataset, pretrain.PretrainConfig())
+    config = dataclasses.replace(config, seed=cells.SEED)
+    if not network.mixup:
       config = dataclasses.replace(config, mixup_alpha=0.0)
+    if not network.whole_batch_norm:
+      group = config.batch_size // _NUM_DEVICES
+      config = dataclasses.replace(config, batch_norm_group=group)
     if self.pretrain_factor == 1:
       return config
-    cycles = tuple(max(1, n // self.pretrain_factor) for n in config.cycles)
+    factor = self.pretrain_factor
+    cycles = tuple(max(1, round(n / factor)) for n in config.cycles)
     return dataclasses.replace(
       config, cycles=cycles, validate_every_epochs=sum(cycles)
     )
@@ -79,6 +83,7 @@ BUDGETS = {
   budget.name: budget
   for budget in (
     Budget("full"),
+    Budget("third", pretrain_factor=3),
     Budget("quick", pretrain_factor=20, episode_factor=20),
     # Tries a command; what it gives is no result.
     Budget(

@@ -24,6 +24,8 @@ class Network:
   split: str  # a key of SPLITS
   dtype: str = "float32"
   mixup: bool = True
+  # Published: the parts of a batch on eight devices are normalised separately.
+  whole_batch_norm: bool = False
 
   @property
   def name(self) -> str:
@@ -31,6 +33,7 @@ class Network:
     parts = [self.dataset.replace("/", "_"), self.backbone, self.split]
     parts += [] if self.dtype == "float32" else [self.dtype]
     parts += [] if self.mixup else ["no_mixup"]
+    parts += ["whole_batch_norm"] if self.whole_batch_norm else []
     return "-".join(parts)
 
 
@@ -106,6 +109,8 @@ class Cell:
     ]
     if self.network.dtype != "float32":
       options.append(f"--dtype={self.network.dtype}")
+    if self.network.whole_batch_norm:
+      options.append("--whole_batch_norm")
     return " ".join(["python experiments/reproduce.py", *options])
 
 

@@ -88,7 +88,7 @@ def _pretraining(
   network: cells.Network, place: work.Place
 ) -> tuple[float, float]:
   num_classes, num_images, _ = size(network, place)
-  recipe = place.budget.recipe(network.dataset, mixup=network.mixup)
+  recipe = place.budget.recipe(network)
   if place.budget.images_per_class is not None:
     num_images = min(num_images, num_classes * place.budget.images_per_class)
   learnt = num_images // recipe.batch_size * recipe.batch_size

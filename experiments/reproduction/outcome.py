@@ -52,6 +52,7 @@ def head(cell: cells.Cell, budget: budgets.Budget) -> Json:
     "split": cell.network.split,
     "evaluated_on": cell.evaluated_on,
     "dtype": cell.network.dtype,
+    "whole_batch_norm": cell.network.whole_batch_norm,
     "hardness": work.HARDNESS,
     "budget": {
       "name": budget.name,

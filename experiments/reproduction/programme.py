@@ -25,6 +25,7 @@ def networks(
   backbone: str | None = None,
   split: str | None = None,
   dtype: str = "float32",
+  whole_batch_norm: bool = False,
 ) -> list[cells.Network]:
   """The networks that the paper has a target for, or the ones asked for.
 
@@ -56,7 +57,7 @@ def networks(
   if split is not None:
     splits = (split,)
   return [
-    cells.Network(*one, dtype)
+    cells.Network(*one, dtype, whole_batch_norm=whole_batch_norm)
     for one in itertools.product(datasets, nets, splits)
   ]
 

@@ -71,7 +71,7 @@ def _progress(
     folder = place.pretrain(network)
     workers.append(run_folder.worker(folder))
     epochs = len(journal.lines(folder / pretrain.LOG))
-    recipe = place.budget.recipe(network.dataset, mixup=network.mixup)
+    recipe = place.budget.recipe(network)
     if 0 < epochs < recipe.num_epochs:
       parts.append(f"{network.name}: epoch {epochs} of {recipe.num_epochs}")
     elif epochs:

@@ -22,7 +22,8 @@ _KEYS = {
   "times": "what seconds_per_episode episodes_together paper",
 }
 _HEAD_KEYS = (
-  "name target ablation dataset backbone split evaluated_on dtype hardness"
+  "name target ablation dataset backbone split evaluated_on dtype "
+  "whole_batch_norm hardness"
 )
 _BUDGET_KEYS = "name pretrain_factor episode_factor"
 _PROVENANCE_KEYS = "command date commits versions devices networks hours"
@@ -59,9 +60,7 @@ def read(
   wanted = {job.variant.name: dict(job.variant.options) for job in cell.jobs}
   found = {row["variant"]: row["options"] for row in result["rows"]}
   recipes = {
-    network.name: _plain(
-      dataclasses.asdict(budget.recipe(network.dataset, mixup=network.mixup))
-    )
+    network.name: _plain(dataclasses.asdict(budget.recipe(network)))
     for network in cell.networks
   }
   trained = {

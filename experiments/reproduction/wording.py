@@ -75,7 +75,8 @@ def _place(result: Result) -> str:
 def _unusual(result: Result) -> list[str]:
   on, dtype = result["evaluated_on"], result["dtype"]
   words = [] if on == "novel" else [f"evaluated on {on}"]
-  return words + ([] if dtype == "float32" else [dtype])
+  words += [] if dtype == "float32" else [dtype]
+  return words + ["whole-batch norm"] * result["whole_batch_norm"]
 
 
 def counts(rows: Sequence[Mapping[str, Any]]) -> str:

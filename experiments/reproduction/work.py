@@ -134,7 +134,7 @@ def identity(
     image_size_px=base.image_size_px,
     dtype=None if network.dtype == "float32" else network.dtype,
   )
-  recipe = place.budget.recipe(network.dataset, mixup=network.mixup)
+  recipe = place.budget.recipe(network)
   return backbone, base, recipe
 
 

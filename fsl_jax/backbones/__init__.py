@@ -90,7 +90,7 @@ def _from_module(module: nn.Module, config: dict[str, Any]) -> types.Backbone:
     variables = module.init(key, images, train=False)
     return {k: variables[k] for k in ("params", "batch_stats")}
 
-  def apply(variables, images, *, train, mask=None):
+  def apply(variables, images, *, train, mask=None, groups=1):
     check(images)
     if not train:
       return (
@@ -98,7 +98,12 @@ def _from_module(module: nn.Module, config: dict[str, Any]) -> types.Backbone:
         variables["batch_stats"],
       )
     outputs, updated = module.apply(
-      variables, images, train=True, mask=mask, mutable=["batch_stats"]
+      variables,
+      images,
+      train=True,
+      mask=mask,
+      groups=groups,
+      mutable=["batch_stats"],
     )
     return outputs, updated["batch_stats"]
 

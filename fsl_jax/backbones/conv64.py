@@ -31,10 +31,10 @@ class ConvBlock(nn.Module):
   dtype: jnp.dtype | None
 
   @nn.compact
-  def __call__(self, x, *, train, mask):
+  def __call__(self, x, **batch_norm):
     x, bias = Conv3x3(self.width, self.dtype, name="conv")(x)
     x = layers.BatchNorm(dtype=self.dtype, name="norm")(
-      x, train=train, mask=mask, shift=bias, pool=True
+      x, **batch_norm, shift=bias, pool=True
     )
     # Equal to pooling after it: both are monotone.
     return nn.relu(x)
@@ -57,11 +57,12 @@ class Conv64(nn.Module):
     *,
     train: bool,
     mask: jax.Array | None = None,
+    groups: int = 1,
   ) -> types.Outputs:
     x = images
     for i in range(4):
       x = ConvBlock(self.width, self.dtype, name=f"block{i}")(
-        x, train=train, mask=mask
+        x, train=train, mask=mask, groups=groups
       )
     return layers.Classifier(self.num_classes, self.dtype, name="classifier")(
       x.reshape(x.shape[0], -1)

@@ -155,6 +155,7 @@ class BatchNorm(nn.Module):
     *,
     train: bool,
     mask: jax.Array | None = None,
+    groups: int = 1,
     shift: jax.Array | float = 0.0,
     pool: bool = False,
   ) -> jax.Array:
@@ -170,6 +171,9 @@ class BatchNorm(nn.Module):
       train: whether the statistics are those of this batch, which also move
         the running ones, or the running ones.
       mask: [M] bool; images where it is False do not enter the statistics.
+      groups: G, a divisor of M. In training, each of G consecutive parts of the
+        batch is normalised with its own statistics, and those of the first
+        move the running ones: as on G devices that share no statistics.
       shift: [C], the bias of the convolution before.
       pool: see above.
 
@@ -183,13 +187,25 @@ class BatchNorm(nn.Module):
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, (width,))
     running_var = self.variable("batch_stats", "var", jnp.ones, (width,))
     x = at_least_float32(x)
+    is_grouped = train and groups > 1
+    of_each = jax.vmap if is_grouped else lambda function: function
+
+    def split(x):
+      return x.reshape(groups, -1, *x.shape[1:]) if is_grouped else x
+
     if train:
-      mean, var, count = normalisation.moments(x, mask)
+      statistics = of_each(normalisation.moments)(
+        split(x), None if mask is None else split(mask)
+      )
+      mean, var, _ = statistics
       if not self.is_initializing():
+        if is_grouped:
+          statistics = [values[0] for values in statistics]
+        new_mean, new_var, count = statistics
         moved = jnp.where(count > 0, BATCH_NORM_MOMENTUM, 0.0)
-        unbiased = var * count / jnp.maximum(count - 1, 1)
+        unbiased = new_var * count / jnp.maximum(count - 1, 1)
         for running, value in (
-          (running_mean, mean + shift),
+          (running_mean, new_mean + shift),
           (running_var, unbiased),
         ):
           value = jax.lax.stop_gradient(value).astype(running.value.dtype)
@@ -198,11 +214,16 @@ class BatchNorm(nn.Module):
           )
     else:
       mean, var = running_mean.value - shift, running_var.value
-    factor = scale * jax.lax.rsqrt(var + self.epsilon)
-    offset = bias - mean * factor
+
+    def affine(mean, var):
+      factor = scale * jax.lax.rsqrt(var + self.epsilon)
+      return factor, bias - mean * factor
+
+    factor, offset = of_each(affine)(mean, var)
 
     def normalise(x):
-      return normalisation.scale_and_shift(x, factor, offset).astype(dtype)
+      y = of_each(normalisation.scale_and_shift)(split(x), factor, offset)
+      return y.reshape(x.shape).astype(dtype)
 
     if pool:
       x = pooling.take_2x2(x, pooling.argmax_2x2(normalise(x)))

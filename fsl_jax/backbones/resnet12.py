@@ -15,11 +15,9 @@ class ResidualBlock(nn.Module):
   dtype: jnp.dtype | None
 
   @nn.compact
-  def __call__(self, x, *, train, mask):
+  def __call__(self, x, **batch_norm):
     def norm(y, name):
-      return layers.BatchNorm(dtype=self.dtype, name=name)(
-        y, train=train, mask=mask
-      )
+      return layers.BatchNorm(dtype=self.dtype, name=name)(y, **batch_norm)
 
     init = layers.kaiming_fan_out
     y = x
@@ -52,11 +50,12 @@ class ResNet12(nn.Module):
     *,
     train: bool,
     mask: jax.Array | None = None,
+    groups: int = 1,
   ) -> types.Outputs:
     x = images
     for i, width in enumerate(self.widths):
       x = ResidualBlock(width, self.dtype, name=f"block{i}")(
-        x, train=train, mask=mask
+        x, train=train, mask=mask, groups=groups
       )
     return layers.Classifier(self.num_classes, self.dtype, name="classifier")(
       layers.global_average(x)

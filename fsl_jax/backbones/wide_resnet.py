@@ -21,10 +21,10 @@ class PreActivationBlock(nn.Module):
   dtype: jnp.dtype | None
 
   @nn.compact
-  def __call__(self, x, *, train, mask):
+  def __call__(self, x, **batch_norm):
     def activate(y, name):
       norm = layers.BatchNorm(dtype=self.dtype, name=name)
-      return nn.relu(norm(y, train=train, mask=mask))
+      return nn.relu(norm(y, **batch_norm))
 
     def convolve(y, stride, name):
       return layers.Conv3x3(
@@ -67,6 +67,7 @@ class WideResNet(nn.Module):
     *,
     train: bool,
     mask: jax.Array | None = None,
+    groups: int = 1,
   ) -> types.Outputs:
     x = layers.Conv3x3(
       16, kernel_init=layers.kaiming_fan_in, dtype=self.dtype, name="stem"
@@ -78,9 +79,9 @@ class WideResNet(nn.Module):
           stride=2 if group > 0 and block == 0 else 1,
           dtype=self.dtype,
           name=f"group{group}_block{block}",
-        )(x, train=train, mask=mask)
+        )(x, train=train, mask=mask, groups=groups)
     x = layers.BatchNorm(dtype=self.dtype, name="norm")(
-      x, train=train, mask=mask
+      x, train=train, mask=mask, groups=groups
     )
     return layers.Classifier(self.num_classes, self.dtype, name="classifier")(
       layers.global_average(nn.relu(x))

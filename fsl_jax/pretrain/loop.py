@@ -44,10 +44,11 @@ def run(
   The weights kept are those of the best accuracy on the un-augmented training
   images, as in the paper's code for CIFAR-FS, FC-100 and Tiered-ImageNet.
 
-  Batches are divided over all devices of all processes. Batch statistics,
-  mixup and loss are those of the whole batch, so that the weights are those of
-  one device up to rounding; the paper's code gave each GPU statistics of its
-  own. Of several processes, all call this, and see the same `run_dir`.
+  Batches are divided over all devices of all processes. Mixup and loss are
+  those of the whole batch, and batch statistics those of the whole batch or of
+  each `batch_norm_group` images of it, so that the weights are those of one
+  device up to rounding. Of several processes, all call this, and see the same
+  `run_dir`.
 
   Args:
     backbone: the network; its `num_classes` must be the data set's.

@@ -18,7 +18,7 @@ from fsl_jax import augment, devices, types
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
-  """The recipe; the defaults are the published ones."""
+  """The recipe; the defaults are the published ones, if not said otherwise."""
 
   cycles: tuple[int, ...] = (40, 80)  # epochs of each cosine cycle
   learning_rate: float = 0.1  # start of the first cycle; each ends at 0
@@ -26,6 +26,10 @@ class PretrainConfig:
   momentum: float = 0.9  # Nesterov's
   weight_decay: float = 1e-4  # decoupled; neither batch norm nor biases
   batch_size: int = 256  # the last partial batch of an epoch is dropped
+  # Images that batch norm normalises together; 0 is the whole batch. Published:
+  # 32, for each of eight GPUs normalised its own part of the batch, and the
+  # running statistics kept were those of the first.
+  batch_norm_group: int = 0
   label_smoothing: float = 0.1  # spread over all classes
   mixup_alpha: float = 0.25  # 0 switches mixup off
   augment: bool = True
@@ -39,7 +43,13 @@ class PretrainConfig:
       types.check_whole("epochs of a cycle", epochs, at_least=1)
     for name in ("batch_size", "validate_every_epochs"):
       types.check_whole(name, getattr(self, name), at_least=1)
-    types.check_whole("seed", self.seed)
+    for name in ("seed", "batch_norm_group"):
+      types.check_whole(name, getattr(self, name))
+    if self.batch_norm_group and self.batch_size % self.batch_norm_group:
+      raise types.InputError(
+        f"batch_size {self.batch_size} must be a multiple of batch_norm_group "
+        f"{self.batch_norm_group}"
+      )
     for name, high in (
       ("learning_rate", math.inf),
       ("cycle_decay", math.inf),
@@ -192,6 +202,9 @@ def make(
     )
   sgd = optimizer(config, steps_per_epoch)
   same = devices.sharding(mesh, devices.SAME)
+  grouping = {}
+  if config.batch_norm_group and backbone.has_batch_stats:
+    grouping["groups"] = config.batch_size // config.batch_norm_group
 
   def init(key, images):
     sample = augment.prepare(images[:1])
@@ -217,7 +230,10 @@ def make(
 
     def loss_fn(params):
       outputs, batch_stats = backbone.apply(
-        {"params": params, "batch_stats": state.batch_stats}, views, train=True
+        {"params": params, "batch_stats": state.batch_stats},
+        views,
+        train=True,
+        **grouping,
       )
 
       def loss(y):
