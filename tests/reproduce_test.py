@@ -196,7 +196,7 @@ class TestBudget:
     }
     assert num_episodes * _QUICK.episode_factor == 1000
     # All else is as published.
-    full = pretrain.PretrainConfig()
+    full = _FULL.recipe(_CONV)
     assert (
       dataclasses.replace(recipe, cycles=full.cycles, validate_every_epochs=1)
       == full

@@ -35,6 +35,7 @@ def _result(target="table1", backbone="conv64", budget="full", **changes):
     "split": "train",
     "evaluated_on": "novel",
     "dtype": "float32",
+    "whole_batch_norm": False,
     "hardness": "logits of something",
     "budget": {
       "name": budget,
