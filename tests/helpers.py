@@ -6,6 +6,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 
 from fsl_jax import augment, types
@@ -17,13 +18,17 @@ from fsl_jax.data import synthetic
 # last bit need the same flags.
 UNOPTIMISED = "--xla_backend_optimization_level=0"
 # The older way to compile fused loops, in a quarter of the time; it rounds the
-# same expression otherwise in another program.
-QUICKLY_COMPILED = f"{UNOPTIMISED} --xla_cpu_use_fusion_emitters=false"
+# same expression otherwise in another program. jaxlib 0.11.1 removed it, and an
+# unknown flag ends the process.
+_OLDER_LOOPS = (
+  " --xla_cpu_use_fusion_emitters=false"
+  if jaxlib.version.__version_info__ < (0, 11, 1)
+  else ""
+)
+QUICKLY_COMPILED = f"{UNOPTIMISED}{_OLDER_LOOPS}"
 # For scripts, which train a whole network for a while: code as fast as by
 # default, compiled in less than half of the time.
-HARDLY_OPTIMISED = (
-  "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
-)
+HARDLY_OPTIMISED = f"--xla_backend_optimization_level=1{_OLDER_LOOPS}"
 
 
 class _OneBlock(nn.Module):
