@@ -25,7 +25,7 @@ import tqdm
 from absl import flags
 
 from fsl_jax import data, types
-from fsl_jax.data import pictures, prepared
+from fsl_jax.data import description, pictures, prepared
 
 _DATASET = flags.DEFINE_string(
   "dataset", None, f"Data set to prepare: {', '.join(data.names())}."
@@ -106,17 +106,12 @@ def _print_description(found: data.Description) -> None:
   _line("images", f"{size}; {found.rule}; {found.num_resized:,} resized")
   if found.skipped:
     _line("left out", f"{len(found.skipped):,}: {'; '.join(found.skipped[:5])}")
-  pairs = found.repeated["num_pairs"]
-  if pairs:
-    across = found.repeated["num_across_splits"]
-    examples = "; ".join(
-      " = ".join(pair) for pair in found.repeated["examples"]
-    )
-    _line(
-      "repeated",
-      f"pictures that are in two classes: {pairs:,}, in two splits: "
-      f"{across:,}; {examples}",
-    )
+  pairs = (
+    *found.repeated["examples"],
+    *found.repeated.get("examples_within", ()),
+  )
+  examples = [f"; {' = '.join(pair)}" for pair in pairs]
+  _line("copies", description.copies(found) + "".join(examples))
   versions = (f"{name} {number}" for name, number in found.made_with.items())
   _line("made with", ", ".join(versions))
   _line("folder", str(found.folder))

@@ -146,7 +146,7 @@ class TestWritten:
     assert together.fingerprints == alone.fingerprints
     files = [*alone.folder.glob("*array_record*"), *alone.folder.glob("*.npy")]
     files.append(alone.folder / "arrays" / "6px.npy")
-    assert len(files) == 3 + 6 + 1
+    assert len(files) == 3 + 9 + 1
     for path in files:
       other = together.folder / path.relative_to(alone.folder)
       assert other.read_bytes() == path.read_bytes()

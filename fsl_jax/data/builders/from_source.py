@@ -266,14 +266,9 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
       # Of all images; None if they differ.
       "size": None if others else list(size),
       "skipped": tally.bad,
-      "repeated": {
-        "num_pairs": repeated.num_pairs,
-        "num_across_splits": repeated.num_across_splits,
-        "examples": [
-          [f"{split}: {writers[split].id_of(n)}" for split, n in pair]
-          for pair in repeated.examples
-        ],
-      },
+      "repeated": repeated.account(
+        lambda split, record: writers[split].id_of(record)
+      ),
       "made_with": self.made_with(),
     }
 
