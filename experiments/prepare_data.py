@@ -15,6 +15,7 @@ A data set appears in its folder only when complete; a run that was killed
 leaves nothing that looks like one, and the same command starts over.
 """
 
+import shlex
 import textwrap
 import time
 from collections.abc import Iterable
@@ -53,7 +54,9 @@ _OVERWRITE = flags.DEFINE_bool(
   "overwrite", False, "Prepare again what is prepared already."
 )
 _SKIP_BAD = flags.DEFINE_bool(
-  "skip_bad", False, "Leave out pictures that cannot be decoded."
+  "skip_bad",
+  False,
+  "Leave out, and name, pictures that cannot be decoded and other files.",
 )
 # Those that not every data set has.
 _OPTIONS = (
@@ -63,6 +66,24 @@ _OPTIONS = (
     None,
     pictures.FITS,
     "Pictures that are no squares are stretched, or their centre is cut out.",
+  ),
+  flags.DEFINE_integer(
+    "max_megapixels",
+    None,
+    f"Largest picture that is decoded, {pictures.MAX_MEGAPIXELS} by default; "
+    "JPEGs above that are read at a reduced size.",
+  ),
+  flags.DEFINE_string(
+    "labels",
+    None,
+    "Table of the source (.csv, .tsv, .jsonl) with a column of file names and "
+    "one of labels, instead of class folders.",
+  ),
+  flags.DEFINE_bool(
+    "same_classes",
+    None,
+    "Folders of the source, such as train and test, hold the same classes: "
+    "episodes may draw support and queries from two of them, with --groups.",
   ),
   flags.DEFINE_string(
     "split_file", None, "JSON file: class names by base, val and novel."
@@ -166,7 +187,11 @@ def _list(data_dir: str | None) -> None:
     )
   root = prepared.root(data_dir)
   print(f"\nfolder      {root}")
-  print(f"to prepare  {prepared.prepare_command('NAME', data_dir)}")
+  where = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
+  print(
+    "to prepare  python experiments/prepare_data.py --dataset=NAME "
+    f"--source=PATH{where}"
+  )
   print("            (icons, cifar_fs, fc100 and omniglot need no --source)")
   for message in damaged:
     print(f"\n{message}")

@@ -267,7 +267,7 @@ class TestBad:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     found = pictures.examine(self._PNG, _NATIVE)
     assert isinstance(found, pictures.Bad)
-    assert found.reason == "more than 200 pixels"
+    assert found.reason == "it has more pixels than max_megapixels=179 admits"
 
   def test_a_large_photograph_is_none(self, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

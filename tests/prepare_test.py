@@ -239,7 +239,9 @@ class TestAgain:
   def test_overwrite_mends_what_is_damaged(self, source, data_dir):
     first = tiny_source.prepare(source, data_dir)
     (first.folder / "metadata.json").write_text("{")
-    with pytest.raises(types.InputError, match=r"is damaged .* --overwrite$"):
+    with pytest.raises(
+      types.InputError, match=r"is damaged .*overwrite=True\)$"
+    ):
       tiny_source.prepare(source, data_dir)
     again = tiny_source.prepare(source, data_dir, overwrite=True)
     assert again.fingerprint == first.fingerprint
@@ -269,7 +271,7 @@ class TestAgain:
     moved = source.rename(tmp_path / "moved")
     assert tiny_source.prepare(source, data_dir) == found
     with pytest.raises(
-      types.InputError, match=f"source {source}, now {moved}; --overwrite"
+      types.InputError, match=f"source {source}, now {moved}; overwrite=True"
     ):
       tiny_source.prepare(moved, data_dir)
 

@@ -193,7 +193,7 @@ def test_bench_measures_goes_on_and_prints_its_table(tmp_path):
     (
       "demo",
       ["--data_dir={tmp}/nothing", "--run_dir={tmp}/run"],
-      "python experiments/prepare_data.py --dataset=icons",
+      "fsl_jax.data.prepare('icons', data_dir=",
     ),
     ("pretrain", ["{data}"], "--run_dir is missing"),
     (

@@ -1,7 +1,6 @@
 """Images of many classes: prepared on disk, loaded into memory.
 
-    python experiments/prepare_data.py --dataset=icons
-
+    fsl_jax.data.prepare("icons")
     novel = fsl_jax.data.load("icons", "novel")  # -> types.ClassIndexed
 
 A data set is prepared once, into a folder of tensorflow-datasets, and then

@@ -70,8 +70,8 @@ def load(
   found = prepared.describe(name, data_dir)
   if found is None:
     raise types.InputError(
-      f"data set {name!r} is not prepared in {where}; type: "
-      f"{prepared.prepare_command(name, data_dir)}"
+      f"data set {name!r} is not prepared in {where}; make it with "
+      f"{prepared.prepare_call(name, data_dir)}"
     )
   splits = split.split("+")
   for one in splits[:1]:
@@ -182,7 +182,7 @@ def verify(
   if found is None:
     raise types.InputError(
       f"data set {name!r} is not prepared in {prepared.folder(name, data_dir)}"
-      f"; type: {prepared.prepare_command(name, data_dir)}"
+      f"; make it with {prepared.prepare_call(name, data_dir)}"
     )
   with prepared.refuse_damage(name, found.folder, data_dir):
     digests = resident.check(found)
