@@ -50,6 +50,12 @@ _VERIFY = flags.DEFINE_string(
   None,
   "Prepared data set of which to decode and check every image.",
 )
+_NEAR_COPIES = flags.DEFINE_bool(
+  "near_copies",
+  False,
+  "With --verify: compare the images of each class, and count those that are "
+  "another one resized, recompressed or mirrored.",
+)
 _OVERWRITE = flags.DEFINE_bool(
   "overwrite", False, "Prepare again what is prepared already."
 )
@@ -235,6 +241,27 @@ def _verify(name: str, data_dir: str | None) -> None:
   num_images = sum(found.num_images.values())
   print(f"{name}: all {num_images:,} images are as they were when prepared")
   _print_description(found)
+  if _NEAR_COPIES.value:
+    size_px = found.square_size_px or data.usual_size_px(name) or 32
+    for split, num_images in found.num_images.items():
+      if num_images:
+        _print_near_copies(
+          data.load(name, split, data_dir=data_dir, image_size_px=size_px)
+        )
+
+
+def _print_near_copies(dataset: types.ClassIndexed) -> None:
+  near = data.near_copies.find(dataset)
+  examples = [
+    f"; {dataset.image_ids[one]} ~ {dataset.image_ids[other]}"
+    for one, other in near.examples
+  ]
+  _line(
+    "near copies",
+    f"in {dataset.split}: {near.num_images:,} of {len(dataset.class_ids):,} "
+    f"images nearly repeat one of their class, {near.num_mirrored:,} of them "
+    f"mirrored{''.join(examples)}",
+  )
 
 
 def main(argv: list[str]) -> None:
@@ -251,6 +278,8 @@ def main(argv: list[str]) -> None:
   ]
   if beside and not _DATASET.value:
     raise types.InputError(f"only --dataset takes {', '.join(beside)}")
+  if _NEAR_COPIES.value and not _VERIFY.value:
+    raise types.InputError("only --verify takes --near_copies")
   if _LIST.value:
     _list(_DATA_DIR.value)
   if _VERIFY.value:

@@ -1,14 +1,16 @@
 """Copies of an image within a class: counted, and kept apart in episodes."""
 
+import io
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
 import tiny_source
+from PIL import Image
 
 from fsl_jax import data, dataset_hardness, types
-from fsl_jax.data import description
+from fsl_jax.data import description, near_copies
 from fsl_jax.episodes import protocols, sampler
 from fsl_jax.episodes import source as source_lib
 
@@ -128,6 +130,49 @@ class TestEpisodes:
 def vars_of(dataset: types.ClassIndexed) -> dict[str, object]:
   names = ("images", "class_ids", "class_names", "image_ids", "name", "split")
   return {name: getattr(dataset, name) for name in names}
+
+
+class TestNearCopies:
+  def test_of_every_kind(self) -> None:
+    """Smooth patterns, and what becomes of them on the way through the web."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, 256, (9, 4, 4, 3), np.uint8)
+    size = (64, 64)
+    one, *others = [
+      Image.fromarray(d).resize(size, Image.Resampling.BICUBIC) for d in drawn
+    ]
+    buffer = io.BytesIO()
+    one.save(buffer, "JPEG", quality=40)
+    flipped = one.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    images = [
+      one,
+      one,  # the very same is no near copy
+      Image.open(buffer),
+      one.resize((40, 40), Image.Resampling.BILINEAR).resize(size),
+      flipped,
+      *others,
+      Image.new("RGB", size, (7, 7, 7)),
+      Image.new("RGB", size, (8, 8, 8)),
+    ]
+    dataset = types.ClassIndexed(
+      images=np.stack(
+        [np.asarray(image) for image in images] + [np.asarray(one)]
+      ),
+      class_ids=np.asarray([0] * len(images) + [2], np.int32),
+      class_names=("a", "none", "b"),
+      image_ids=[str(i) for i in range(len(images) + 1)],
+      name="patterns",
+      split="base",
+    )
+    found = near_copies.find(dataset)
+    assert (found.num_images, found.num_mirrored) == (3, 1)
+    assert sorted(later for _, later in found.examples) == [2, 3, 4]
+    assert {earlier for earlier, _ in found.examples} <= {0, 1, 2, 3}
+
+  def test_features_have_none(self) -> None:
+    dataset = noise().with_features(np.zeros((320, 4), np.float32))
+    with pytest.raises(types.InputError, match="has features"):
+      near_copies.find(dataset)
 
 
 class TestPrepared:

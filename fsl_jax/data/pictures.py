@@ -59,9 +59,10 @@ class Rule(NamedTuple):
     fit: "squash" stretches the picture to a square, "crop" takes the largest
       square at its centre first.
     upright: True turns photographs as their camera says (EXIF orientation).
-    max_megapixels: of a picture; larger ones are refused. A JPEG above
-      `MAX_MEGAPIXELS` is decoded at 1/2, 1/4 or 1/8 of its size where that
-      leaves twice `size_px` or more.
+    max_megapixels: of a picture; larger ones are refused. One above
+      `MAX_MEGAPIXELS` is first reduced by a whole factor that leaves twice
+      `size_px` or more; a JPEG already by its decoder, at 1/2, 1/4 or 1/8 of
+      its size, so that it is never whole in memory.
   """
 
   size_px: int | None = None
@@ -199,12 +200,21 @@ def _examine_encoded(encoded: bytes, rule: Rule) -> Examined | Bad:
       kept, opened = False, opened.transpose(turn)
   if opened.mode == "I" and not wide:
     return Bad("32-bit pixels have no known range")
-  original = _to_rgb(opened)
+  original = _reduced(_to_rgb(opened), rule)
+  del opened  # a huge one once in memory, not twice
   picture = fit(original, rule)
   resized = picture.size != original.size
   if not kept or resized:
     encoded = _png(picture)
   return _examined(picture, encoded, resized)
+
+
+def _reduced(picture: Image.Image, rule: Rule) -> Image.Image:
+  """A huge picture at a size from which little memory is needed."""
+  width, height = picture.size
+  if width * height <= MAX_MEGAPIXELS * 10**6 or rule.size_px is None:
+    return picture
+  return picture.reduce(max(1, min(width, height) // (2 * rule.size_px)))
 
 
 def _examined(picture: Image.Image, encoded: bytes, resized: bool) -> Examined:
