@@ -130,7 +130,15 @@ def _print_description(found: data.Description) -> None:
   size = "different sizes"
   if found.size is not None:
     size = f"{found.size[0]} x {found.size[1]}"
-  _line("images", f"{size}; {found.rule}; {found.num_resized:,} resized")
+  resized = f"{found.num_resized:,} resized"
+  options = prepared.option_names(found.name)
+  if (
+    found.num_resized
+    and "size_px" in options
+    and "size_px" not in found.options
+  ):
+    resized += "; --size_px=N gives another size"
+  _line("images", f"{size}; {found.rule}; {resized}")
   if found.skipped:
     _line("left out", f"{len(found.skipped):,}: {'; '.join(found.skipped[:5])}")
   pairs = (

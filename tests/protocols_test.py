@@ -519,6 +519,15 @@ class TestRest:
       protocols.make(queries="rest", **values)
 
 
+def test_skipping_is_no_advice_where_it_leaves_too_few(dataset):
+  protocol = protocols.make(ways=3, shots=50, queries=50)
+  with pytest.raises(types.InputError) as caught:
+    draws(dataset, protocol, 1)
+  assert "8 of 8 classes have too few, which leaves 0" in str(caught.value)
+  assert "the 3 largest have at least 35 each" in str(caught.value)
+  assert "skip" not in str(caught.value)
+
+
 class TestNoReuse:
   def test_no_image_in_two_episodes(self):
     dataset = synthetic.make(6, [10, 11, 10, 14, 12, 10], image_size_px=1)
@@ -585,7 +594,7 @@ class TestSmallClasses:
   def test_too_few_are_left(self, dataset):
     protocol = protocols.make(ways=3, shots=5, queries=36, small_classes="skip")
     with pytest.raises(
-      types.InputError, match=r"leaves 2; 3 classes have at least 35"
+      types.InputError, match=r"leaves 2; the 3 largest have at least 35"
     ):
       draws(dataset, protocol, 1)
 

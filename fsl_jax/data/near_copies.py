@@ -47,7 +47,7 @@ def find(dataset: types.ClassIndexed, *, limit: int = 5) -> NearCopies:
   """
   if dataset.images.ndim != 4:
     raise types.InputError(
-      f"near copies are looked for among images, but {dataset.name} has features"
+      f"near copies are looked for in images, but {dataset.name} has features"
     )
   offsets = dataset.class_offsets()
   found: list[tuple[float, bool, int, int]] = []

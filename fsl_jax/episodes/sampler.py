@@ -126,7 +126,7 @@ def _too_few_images(dataset, protocol, needed, where) -> str:
   what += f", which leaves {left}; "
   enough = np.sort(sizes)[-needed]
   if drawn.together and protocol.groups == "any" and enough:
-    return what + f"{needed} classes have at least {enough} images)"
+    return what + f"the {needed} largest have at least {enough} each)"
   return what + "ask for fewer shots or queries)"
 
 
