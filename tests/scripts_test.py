@@ -85,6 +85,7 @@ def test_demo_leaves_a_whole_run(runs):
     assert (runs.demo / "figures" / f"{name}.svg").stat().st_size > 1000
   page = (runs.demo / "report.html").read_text()
   assert "transductive fine-tuning" in page
+  assert "images repeat one of their class" in page
   assert "5-way 1-shot" in runs.output
   assert "±" in runs.output
 
