@@ -122,6 +122,7 @@ def main(argv: list[str]) -> None:
       num_episodes=[_NUM_EPISODES.value] * len(made),
       **_JUDGE.of_plan(),
       seed=_SEED.value,
+      data_dir=_SUBJECT.data_dir.value,
     ),
     variables,
     meta,

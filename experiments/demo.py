@@ -86,6 +86,7 @@ def main(argv: list[str]) -> None:
       ],
       num_episodes=[int(n) for n in _EPISODES.value],
       notes=NOTES,
+      data_dir=_DATA_DIR.value,
     ),
     trained.variables,
     trained.meta,

@@ -68,6 +68,7 @@ def main(argv: list[str]) -> None:
     seed=_SEED.value,
     batch_size=_BATCH_SIZE.value,
     chunk=_CHUNK.value,
+    data_dir=_SUBJECT.data_dir.value,
   )
   page = scoring.run(plan, variables, meta)
   print(f"\nreport: {page}")

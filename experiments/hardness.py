@@ -81,7 +81,8 @@ def main(argv: list[str]) -> None:
       },
       notes=[
         f"Judged by the logits of {_JUDGE.name.value}, trained on ImageNet, at "
-        f"{size} px."
+        f"{size} px.",
+        scoring.copies_note(dataset, _DATA_DIR.value),
       ],
       galleries=[
         _galleries(source, of_protocol)

@@ -15,6 +15,7 @@ A data set appears in its folder only when complete; a run that was killed
 leaves nothing that looks like one, and the same command starts over.
 """
 
+import shlex
 import textwrap
 import time
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ import tqdm
 from absl import flags
 
 from fsl_jax import data, types
-from fsl_jax.data import pictures, prepared
+from fsl_jax.data import description, pictures, prepared
 
 _DATASET = flags.DEFINE_string(
   "dataset", None, f"Data set to prepare: {', '.join(data.names())}."
@@ -49,11 +50,19 @@ _VERIFY = flags.DEFINE_string(
   None,
   "Prepared data set of which to decode and check every image.",
 )
+_NEAR_COPIES = flags.DEFINE_bool(
+  "near_copies",
+  False,
+  "With --verify: compare the images of each class, and count those that are "
+  "another one resized, recompressed or mirrored.",
+)
 _OVERWRITE = flags.DEFINE_bool(
   "overwrite", False, "Prepare again what is prepared already."
 )
 _SKIP_BAD = flags.DEFINE_bool(
-  "skip_bad", False, "Leave out pictures that cannot be decoded."
+  "skip_bad",
+  False,
+  "Leave out, and name, pictures that cannot be decoded and other files.",
 )
 # Those that not every data set has.
 _OPTIONS = (
@@ -63,6 +72,24 @@ _OPTIONS = (
     None,
     pictures.FITS,
     "Pictures that are no squares are stretched, or their centre is cut out.",
+  ),
+  flags.DEFINE_integer(
+    "max_megapixels",
+    None,
+    f"Largest picture that is decoded, {pictures.MAX_MEGAPIXELS} by default; "
+    "JPEGs above that are read at a reduced size.",
+  ),
+  flags.DEFINE_string(
+    "labels",
+    None,
+    "Table of the source (.csv, .tsv, .jsonl) with a column of file names and "
+    "one of labels, instead of class folders.",
+  ),
+  flags.DEFINE_bool(
+    "same_classes",
+    None,
+    "Folders of the source, such as train and test, hold the same classes: "
+    "episodes may draw support and queries from two of them, with --groups.",
   ),
   flags.DEFINE_string(
     "split_file", None, "JSON file: class names by base, val and novel."
@@ -103,20 +130,23 @@ def _print_description(found: data.Description) -> None:
   size = "different sizes"
   if found.size is not None:
     size = f"{found.size[0]} x {found.size[1]}"
-  _line("images", f"{size}; {found.rule}; {found.num_resized:,} resized")
+  resized = f"{found.num_resized:,} resized"
+  options = prepared.option_names(found.name)
+  if (
+    found.num_resized
+    and "size_px" in options
+    and "size_px" not in found.options
+  ):
+    resized += "; --size_px=N gives another size"
+  _line("images", f"{size}; {found.rule}; {resized}")
   if found.skipped:
     _line("left out", f"{len(found.skipped):,}: {'; '.join(found.skipped[:5])}")
-  pairs = found.repeated["num_pairs"]
-  if pairs:
-    across = found.repeated["num_across_splits"]
-    examples = "; ".join(
-      " = ".join(pair) for pair in found.repeated["examples"]
-    )
-    _line(
-      "repeated",
-      f"pictures that are in two classes: {pairs:,}, in two splits: "
-      f"{across:,}; {examples}",
-    )
+  pairs = (
+    *found.repeated["examples"],
+    *found.repeated.get("examples_within", ()),
+  )
+  examples = [f"; {' = '.join(pair)}" for pair in pairs]
+  _line("copies", description.copies(found) + "".join(examples))
   versions = (f"{name} {number}" for name, number in found.made_with.items())
   _line("made with", ", ".join(versions))
   _line("folder", str(found.folder))
@@ -171,7 +201,11 @@ def _list(data_dir: str | None) -> None:
     )
   root = prepared.root(data_dir)
   print(f"\nfolder      {root}")
-  print(f"to prepare  {prepared.prepare_command('NAME', data_dir)}")
+  where = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
+  print(
+    "to prepare  python experiments/prepare_data.py --dataset=NAME "
+    f"--source=PATH{where}"
+  )
   print("            (icons, cifar_fs, fc100 and omniglot need no --source)")
   for message in damaged:
     print(f"\n{message}")
@@ -215,6 +249,27 @@ def _verify(name: str, data_dir: str | None) -> None:
   num_images = sum(found.num_images.values())
   print(f"{name}: all {num_images:,} images are as they were when prepared")
   _print_description(found)
+  if _NEAR_COPIES.value:
+    size_px = found.square_size_px or data.usual_size_px(name) or 32
+    for split, num_images in found.num_images.items():
+      if num_images:
+        _print_near_copies(
+          data.load(name, split, data_dir=data_dir, image_size_px=size_px)
+        )
+
+
+def _print_near_copies(dataset: types.ClassIndexed) -> None:
+  near = data.near_copies.find(dataset)
+  examples = [
+    f"; {dataset.image_ids[one]} ~ {dataset.image_ids[other]}"
+    for one, other in near.examples
+  ]
+  _line(
+    "near copies",
+    f"in {dataset.split}: {near.num_images:,} of {len(dataset.class_ids):,} "
+    f"images nearly repeat one of their class, {near.num_mirrored:,} of them "
+    f"mirrored{''.join(examples)}",
+  )
 
 
 def main(argv: list[str]) -> None:
@@ -231,6 +286,8 @@ def main(argv: list[str]) -> None:
   ]
   if beside and not _DATASET.value:
     raise types.InputError(f"only --dataset takes {', '.join(beside)}")
+  if _NEAR_COPIES.value and not _VERIFY.value:
+    raise types.InputError("only --verify takes --near_copies")
   if _LIST.value:
     _list(_DATA_DIR.value)
   if _VERIFY.value:

@@ -30,11 +30,17 @@ _SMALL_CLASSES = flags.DEFINE_enum(
   ["refuse", "skip"],
   "What happens to classes with too few images for an episode.",
 )
-_GROUPS = flags.DEFINE_enum(
+_GROUPS = flags.DEFINE_string(
   "groups",
   "any",
+  "Groups of images, such as packs, that support and queries come from: any; "
+  "apart, different ones; or SUPPORT:QUERY, names of two, such as train:test.",
+)
+_COPIES = flags.DEFINE_enum(
+  "copies",
+  "any",
   ["any", "apart"],
-  "Whether support and queries come from different groups, such as packs.",
+  "Whether an episode has at most one of several equal images of a class.",
 )
 _REUSE = flags.DEFINE_bool(
   "reuse", True, "Whether an image may occur in several episodes."
@@ -56,6 +62,7 @@ def given() -> list[episodes.Protocol]:
     "queries": _QUERIES.value,
     "small_classes": _SMALL_CLASSES.value,
     "groups": _GROUPS.value,
+    "copies": _COPIES.value,
     "reuse": _REUSE.value,
   }
   shots = _SHOTS.value
@@ -81,7 +88,7 @@ def check() -> None:
     return
   for name in (
     *("protocol", "ways", "shots", "queries", "small_classes", "groups"),
-    "reuse",
+    *("copies", "reuse"),
   ):
     if flags.FLAGS[name].present:
       raise types.InputError(

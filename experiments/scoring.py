@@ -13,6 +13,7 @@ import numpy as np
 from fsl_jax import (
   adapt,
   backbones,
+  data,
   devices,
   episodes,
   evaluate,
@@ -22,6 +23,7 @@ from fsl_jax import (
   run_folder,
   types,
 )
+from fsl_jax.data import description
 
 _MOST_PICTURES = 300  # of an episode that is shown
 _OWN_NOTE = (
@@ -52,6 +54,7 @@ class Plan:
   batch_size: int | None = None
   chunk: int | None = None
   notes: Sequence[str] = ()
+  data_dir: str | None = None  # of the prepared data sets
 
 
 class Scored(NamedTuple):
@@ -161,7 +164,12 @@ def evaluated(
     folder,
     sections,
     list(plan.sources),
-    [_trained_on(meta), *plan.notes, *_hardness_notes(plan, images)],
+    [
+      _trained_on(meta),
+      copies_note(images, plan.data_dir),
+      *plan.notes,
+      *_hardness_notes(plan, images),
+    ],
   )
 
 
@@ -241,6 +249,17 @@ def _trained_on(meta: Mapping[str, Any]) -> str:
   return (
     f"The network, {meta['backbone']['name']}, was trained on split "
     f"{trained['split']!r} of {trained['name']}."
+  )
+
+
+def copies_note(dataset: types.ClassIndexed, data_dir: str | None) -> str:
+  """How many images of a prepared data set are there several times."""
+  found = data.describe(dataset.name, data_dir)
+  assert found is not None
+  return (
+    f"Copies in split {dataset.split!r} of {dataset.name}: "
+    f"{description.copies(found, dataset.split)}. An episode may have a copy "
+    "of its support among its queries, unless copies=apart."
   )
 
 

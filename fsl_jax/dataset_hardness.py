@@ -88,7 +88,7 @@ def of_source(
   # Episodes of embeddings instead of images, drawn as ever.
   over_embeddings: source_lib.Source = dataclasses.replace(
     source,  # type: ignore[type-var]
-    dataset=dataclasses.replace(source.dataset, images=embeddings),
+    dataset=source.dataset.with_features(embeddings),
   )
   class_ids = np.full((num_episodes, shapes[-1].ways), -1, np.int64)
   shape = (num_episodes, max(shape.query for shape in shapes))

@@ -84,15 +84,7 @@ def extract(
         outputs = _read(path, shape)
       except OSError as error:
         warnings.warn(f"features are not kept: {error}", stacklevel=2)
-  return types.ClassIndexed(
-    images=outputs,
-    class_ids=dataset.class_ids,
-    class_names=dataset.class_names,
-    image_ids=dataset.image_ids,
-    name=dataset.name,
-    split=dataset.split,
-    fingerprint=key,
-  )
+  return dataset.with_features(outputs, fingerprint=key)
 
 
 def _compute(

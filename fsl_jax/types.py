@@ -16,6 +16,7 @@ leading B on every array.
 import dataclasses
 import difflib
 import functools
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -88,6 +89,8 @@ class ClassIndexed:
     split: "base", "val", "novel" or "base+val".
     fingerprint: hex digest of the pixels and labels of the prepared data set,
       before resizing; empty for a data set made on the fly.
+    digests: [n] uint64, equal where two images are the same, before resizing;
+      None: to be computed, see `image_digests`.
   """
 
   images: "Images"
@@ -97,9 +100,14 @@ class ClassIndexed:
   name: str
   split: str
   fingerprint: str = ""
+  digests: np.ndarray | None = None
 
   def __post_init__(self) -> None:
     n = len(self.class_ids)
+    if self.digests is not None and self.digests.shape != (n,):
+      raise InputError(
+        f"digests must be [{n}], one per image, got {list(self.digests.shape)}"
+      )
     kind = (self.images.ndim, np.dtype(self.images.dtype))
     if kind not in ((4, np.dtype(np.uint8)), (2, np.dtype(np.float32))):
       raise InputError(
@@ -143,29 +151,68 @@ class ClassIndexed:
     return isinstance(self.images, np.ndarray)
 
   def group_ids(self) -> np.ndarray:
-    """[n] int64, the group of each image: what its id has before the first
-    "/", such as the pack of an icon. Equal ids are equal groups."""
-    return self._group_ids
+    """[n] int64, the group of each image as an index into `group_names`."""
+    return self._groups[1]
+
+  def group_names(self) -> tuple[str, ...]:
+    """Sorted: what ids have before the first "/", such as the pack of an
+    icon."""
+    return self._groups[0]
 
   @functools.cached_property
-  def _group_ids(self) -> np.ndarray:
-    names = [str(name).split("/", 1)[0] for name in self.image_ids]
-    ids = np.unique(np.asarray(names), return_inverse=True)[1]
+  def _groups(self) -> tuple[tuple[str, ...], np.ndarray]:
+    of_image = [str(name).split("/", 1)[0] for name in self.image_ids]
+    names, ids = np.unique(np.asarray(of_image), return_inverse=True)
     ids.flags.writeable = False
-    return ids
+    return tuple(names.tolist()), ids
 
-  def largest_groups(self) -> np.ndarray:
-    """[num_classes] int64, images of the largest group of each class."""
-    return self._largest_groups
+  def image_digests(self) -> np.ndarray:
+    """[n] uint64: `digests`, or else computed from the images.
+
+    Raises:
+      InputError: if there are none and the images stay on disk, where all of
+        them would have to be decoded.
+    """
+    return self._image_digests
 
   @functools.cached_property
-  def _largest_groups(self) -> np.ndarray:
-    pairs = np.stack([self.class_ids.astype(np.int64), self.group_ids()])
-    (classes, _), counts = np.unique(pairs, axis=1, return_counts=True)
-    largest = np.zeros(self.num_classes, np.int64)
-    np.maximum.at(largest, classes, counts)
-    largest.flags.writeable = False
-    return largest
+  def _image_digests(self) -> np.ndarray:
+    if self.digests is not None:
+      return self.digests
+    if not self.is_in_memory:
+      raise InputError(
+        f"{self.name} was prepared when copies of images were not looked for; "
+        "make it again with overwrite=True"
+      )
+    digests = np.empty(len(self.images), np.uint64)
+    for row in range(len(digests)):
+      image = np.ascontiguousarray(self.images[row])
+      digest = hashlib.blake2b(image.data, digest_size=8).digest()
+      digests[row] = int.from_bytes(digest, "big")
+    digests.flags.writeable = False
+    return digests
+
+  def with_features(
+    self, features: np.ndarray, fingerprint: str | None = None
+  ) -> "ClassIndexed":
+    """The same split, from which the same episodes are drawn.
+
+    Args:
+      features: [n, D] float32, in the place of the images.
+      fingerprint: of the result; None is that of the images.
+    """
+    return dataclasses.replace(
+      self,
+      images=features,
+      fingerprint=self.fingerprint if fingerprint is None else fingerprint,
+      # Of the images: equal features may be those of different ones.
+      digests=self.image_digests() if self.is_in_memory else self.digests,
+    )
+
+  @functools.cached_property
+  def pools(self) -> dict[Any, Any]:
+    """What `episodes.pools` keeps between draws, by protocol."""
+    return {}
 
   def class_offsets(self) -> np.ndarray:
     """[num_classes + 1] int64: class c is rows offsets[c]:offsets[c + 1]."""

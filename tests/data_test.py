@@ -89,9 +89,9 @@ class TestWrongRequests:
     assert "\n" not in str(caught.value)
 
   @pytest.mark.parametrize("name", ["tiny", "icons", "image_folder/mine"])
-  def test_not_prepared_tells_what_to_type(self, tmp_path, name):
-    command = prepared.prepare_command(name, tmp_path)
-    assert f"--dataset={name}" in command
+  def test_not_prepared_tells_what_to_call(self, tmp_path, name):
+    command = prepared.prepare_call(name, tmp_path)
+    assert f"prepare({name!r}" in command
     for call in (
       lambda: self._load(tmp_path, name),
       lambda: data.verify(name, data_dir=tmp_path),
@@ -128,7 +128,9 @@ class TestDamage:
   def test_cut_files_are_noticed(self, found, data_dir, name, keep):
     path = found.folder / name
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-    with pytest.raises(types.InputError, match=r"is damaged .* --overwrite$"):
+    with pytest.raises(
+      types.InputError, match=r"is damaged .*overwrite=True\)$"
+    ):
       data.load("tiny", "base", data_dir=data_dir, image_size_px=5)
 
   @pytest.mark.parametrize(
@@ -137,7 +139,9 @@ class TestDamage:
   def test_missing_files_are_noticed(self, found, data_dir, pattern):
     (path,) = found.folder.glob(pattern)
     path.unlink()
-    with pytest.raises(types.InputError, match=r"is damaged .* --overwrite$"):
+    with pytest.raises(
+      types.InputError, match=r"is damaged .*overwrite=True\)$"
+    ):
       data.load("tiny", "val", data_dir=data_dir, image_size_px=5)
 
   def test_a_missing_array_record_is_named(self, found, data_dir):

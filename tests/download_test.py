@@ -140,7 +140,7 @@ def test_it_gives_up_when_nothing_new_comes(
   plan: Plan, tmp_path: pathlib.Path
 ) -> None:
   plan.has_ranges, plan.cuts = False, 1000
-  with pytest.raises(types.InputError, match=r"closed early.*--source=FILE$"):
+  with pytest.raises(types.InputError, match=r"closed early.*source=FILE$"):
     _fetch(plan, tmp_path)
   assert len(plan.asked) == 1 + download._TRIES
   assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
@@ -177,7 +177,7 @@ def test_a_stopped_server_is_tried_again(
   assert len(plan.asked) == 3
   (tmp_path / "data.tar.gz").unlink()
   plan.statuses = [404]
-  with pytest.raises(types.InputError, match=r"HTTP 404.*--source=FILE$"):
+  with pytest.raises(types.InputError, match=r"HTTP 404.*source=FILE$"):
     _fetch(plan, tmp_path)
   assert len(plan.asked) == 4
 
@@ -195,7 +195,7 @@ def test_offline_says_what_to_do(
   message = str(caught.value)
   assert plan.url in message
   assert "no connection" in message
-  assert message.endswith("by hand and give it with --source=FILE")
+  assert message.endswith("by hand and give it with source=FILE")
   assert "\n" not in message
   assert len(waits) == download._TRIES - 1
   assert np.allclose(np.diff(np.log2(waits)), 1)

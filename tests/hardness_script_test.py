@@ -104,6 +104,7 @@ def test_files_and_output(runs):
   page = (runs.folder / "hardness.html").read_text()
   assert "Hardness: image_folder/noise, novel" in page
   assert "efficientnet_lite0, trained on ImageNet, at 16 px" in page
+  assert "0 of 30 images repeat one of their class" in page
   for name in ("hardness", "hardest_1", "easiest_2"):
     assert (runs.folder / "figures" / f"{name}.svg").stat().st_size > 1000
   assert "24 episodes judged in" in runs.output

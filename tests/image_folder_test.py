@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fsl_jax import types
-from fsl_jax.data import listing
+from fsl_jax.data import kinds, listing
 from fsl_jax.data.builders import class_split, image_folder
 from fsl_jax.data.containers import tree
 
@@ -40,9 +40,14 @@ def _zip(
 
 
 def _find(
-  source: pathlib.Path, tmp_path: pathlib.Path, **options: Any
+  source: pathlib.Path,
+  tmp_path: pathlib.Path,
+  *,
+  skip_bad: bool = False,
+  **options: Any,
 ) -> listing.Listing:
   builder = image_folder.ImageFolder(data_dir=tmp_path / "made")
+  builder.skip_bad = skip_bad
   builder.source = source
   builder.options = options
   builder.scratch = tmp_path / "scratch"
@@ -116,9 +121,10 @@ class TestClasses:
   def test_all_that_is_wrong_is_named(self, tmp_path: pathlib.Path) -> None:
     files = [*_classes(["a", "b"]), "c/notes.txt", "a/x.heic", "b/x/without"]
     message = _refusal(_write(tmp_path / "source", files), tmp_path)
-    assert "the class folder c has no picture" in message
-    assert "a/x.heic may or may not be a picture" in message
-    assert "b/x/without may or may not be a picture" in message
+    assert "1 class folder has no picture (c)" in message
+    assert "2 of its files: no picture of a known format" in message
+    assert "(a/x.heic, b/x/without)" in message
+    assert "skip_bad=True" in message
 
   def test_pictures_without_class_folders(self, tmp_path: pathlib.Path) -> None:
     source = _write(tmp_path / "source", ["1.jpg", "2.jpg"])
@@ -144,7 +150,7 @@ class TestClasses:
       message = _refusal(source, tmp_path)
       assert message.startswith(f"{source} cannot be used: pictures lie deeper")
       at = ", ".join(str(source / name) for name in above)
-      assert f"point --source at the folder that holds the classes ({at})" in (
+      assert f"point source at the folder that holds the classes ({at})" in (
         message
       )
       # A preview beside the classes, or one folder without any, prove nothing.
@@ -208,13 +214,13 @@ class TestClasses:
   ) -> None:
     files = [*_classes(["animals/cat", "animals/dog"]), "things/car/1.heic"]
     message = _refusal(_write(tmp_path / "source", files), tmp_path)
-    assert "things/car/1.heic may or may not be a picture" in message
+    assert "no picture of a known format (things/car/1.heic)" in message
 
   def test_the_only_folder_with_pictures_is_a_class(
     self, tmp_path: pathlib.Path
   ) -> None:
     source = _write(tmp_path / "source", ["a/1.jpg", "b/notes.txt"])
-    assert "class folder b has no picture" in _refusal(source, tmp_path)
+    assert "no picture (b)" in _refusal(source, tmp_path)
 
   def test_a_single_class(self, tmp_path: pathlib.Path) -> None:
     source = _write(tmp_path / "source", _classes(["a"]))
@@ -224,6 +230,203 @@ class TestClasses:
     source = _write(tmp_path / "source", ["a.txt"])
     (source / "self").symlink_to(source)
     assert "no picture" in _refusal(source, tmp_path)
+
+
+_JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
+_HEIC = b"\0\0\0\x18ftypheic" + bytes(20)
+
+
+def _prepended(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
+  _write(root, list(files))
+  for name, data in files.items():
+    (root / name).write_bytes(data)
+  return root
+
+
+class TestBytes:
+  """Names that are no names of pictures: the bytes count."""
+
+  def test_pictures_by_other_names(self, tmp_path: pathlib.Path) -> None:
+    names = ["a/1", "a/2.jpg_large", "b/img.001", "b/page.html", "b/x"]
+    source = _prepended(tmp_path / "source", dict.fromkeys(names, _JPEG))
+    (source / "b/notes.txt").write_text("P1 is the first patient")
+    (source / "b/1.thm").write_bytes(_JPEG)
+    found = _find(source, tmp_path)
+    assert found.num_images["novel"] == {"a": 2, "b": 3}
+    assert [e.id for e in found.entries("novel")] == sorted(names)
+
+  def test_what_is_no_picture_is_named_as_what_it_is(
+    self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+  ) -> None:
+    monkeypatch.setattr(kinds, "has_heif", lambda: False)
+    files = {
+      "a/1.heic": _HEIC,
+      "a/2.mov": b"\0\0\0\x14ftypqt  ",
+      "a/3.nef": b"MM\0*",
+      "a/4.svg": b"<?xml version='1.0'?><svg/>",
+      "a/5": b"",
+      "a/5.xmp": b"<x:xmpmeta/>",
+      "c/notes.txt": b"",
+    }
+    source = _prepended(tmp_path / "source", files)
+    _write(source, _classes(["a", "b"]))
+    message = _refusal(source, tmp_path)
+    for part in (
+      "1 of its files: HEIC picture; install pillow-heif, or convert",
+      "(a/1.heic)",
+      "video; save its frames",
+      "(a/2.mov)",
+      "RAW photograph; develop it",
+      "(a/3.nef)",
+      "SVG drawing",
+      "empty file (a/5)",
+      "1 class folder has no picture (c)",
+      "skip_bad=True",
+    ):
+      assert part in message
+    assert "xmp" not in message
+
+  def test_they_may_be_left_out(self, tmp_path: pathlib.Path) -> None:
+    files = [*_classes(["a", "b"]), "a/film.mkv", "c/notes.txt"]
+    found = _find(_write(tmp_path / "source", files), tmp_path, skip_bad=True)
+    assert found.num_images["novel"] == {"a": 2, "b": 2}
+    assert [line.partition(":")[0] for line in found.left_out] == [
+      "a/film.mkv",
+      "c",
+    ]
+    assert len(list(found.entries("novel"))) == 4
+
+  def test_heic_counts_where_it_can_be_read(
+    self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+  ) -> None:
+    monkeypatch.setattr(kinds, "has_heif", lambda: True)
+    source = _prepended(
+      tmp_path / "source", dict.fromkeys(["a/1.heic", "b/1.HEIF"], _HEIC)
+    )
+    assert _find(source, tmp_path).num_pictures == 2
+
+
+class TestLabels:
+  """A table of file names and labels."""
+
+  @pytest.mark.parametrize("where", ["", "images/", "data/images/"])
+  @pytest.mark.parametrize(
+    ("table", "lines"),
+    [
+      ("labels.csv", "filename,label\n{0},owl\n{1},cat\n{2},owl\n"),
+      (
+        "labels.csv",
+        "\ufeffid;file_name;label\n1;{0};owl\n2;{1};cat\n3;{2};owl",
+      ),
+      ("metadata.tsv", "Path\tClass\r\n{0}\towl\r\n{1}\tcat\r\n{2}\towl\r\n"),
+      (
+        "metadata.jsonl",
+        '{{"file_name": "{0}", "label": "owl"}}\n\n'
+        '{{"file_name": "{1}", "label": "cat"}}\n'
+        '{{"file_name": "./{2}", "label": "owl", "box": [1, 2]}}\n',
+      ),
+    ],
+  )
+  def test_are_the_classes(
+    self, where: str, table: str, lines: str, tmp_path: pathlib.Path
+  ) -> None:
+    files = ["1.jpg", "2.jpg", "3"]
+    source = _prepended(
+      tmp_path / "source", {f"{where}{name}": _JPEG for name in files}
+    )
+    place = source / pathlib.Path(where).parent
+    (place / table).write_text(lines.format(*files), encoding="utf-8")
+    found = _find(source, tmp_path)
+    assert found.num_images["novel"] == {"cat": 1, "owl": 2}
+    entries = [(e.class_name, e.id) for e in found.entries("novel")]
+    assert entries == [("cat", "2.jpg"), ("owl", "1.jpg"), ("owl", "3")]
+    assert table in found.form
+
+  def test_class_folders_come_first(self, tmp_path: pathlib.Path) -> None:
+    source = _write(tmp_path / "source", _classes(["a", "b"]))
+    (source / "labels.csv").write_text("filename,label\na/0.jpg,x\nb/0.jpg,y\n")
+    assert list(_find(source, tmp_path).num_images["novel"]) == ["a", "b"]
+    found = _find(source, tmp_path, labels="labels.csv")
+    assert found.num_images["novel"] == {"x": 1, "y": 1}
+    with pytest.raises(types.InputError, match=r"no table 'x.csv'"):
+      _find(source, tmp_path, labels="x.csv")
+
+  def test_folders_of_a_table_are_groups(self, tmp_path: pathlib.Path) -> None:
+    files = [f"{part}/{n}.jpg" for part in ("train", "test") for n in range(4)]
+    source = _write(tmp_path / "source", files)
+    rows = [f"{name},{'ab'[i % 2]}" for i, name in enumerate(files)]
+    (source / "all.csv").write_text("\n".join(["file,class", *rows]))
+    found = _find(source, tmp_path, labels="all.csv")
+    assert sorted(e.id for e in found.entries("novel")) == sorted(files)
+
+  @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+      ("filename,label\n1.jpg,a\n9.jpg,b\n", r"not there \(9.jpg\)"),
+      ("filename,label\n1.jpg,a\n1.jpg,b\n", "'b' here and 'a' before"),
+      ("filename,label\n1.jpg,\n", "line 2 lacks a label"),
+      ("filename,label\n../1.jpg,a\n", "leads outside"),
+      ("filename,label\n/1.jpg,a\n", "leads outside"),
+      ("filename,label\n1.jpg\n", "no file or no label"),
+      ("name,kind\n1.jpg,a\n", "a column filename, file_name"),
+      ("filename,label\n1.jpg,Cat\n2.jpg,cat\n", "differ only in case"),
+      ("filename,label\n1.jpg,cat\n2.jpg,cat\n", "has 1 class"),
+    ],
+  )
+  def test_wrong_tables(
+    self, text: str, message: str, tmp_path: pathlib.Path
+  ) -> None:
+    source = _write(tmp_path / "source", ["1.jpg", "2.jpg"])
+    (source / "labels.csv").write_text(text)
+    with pytest.raises(types.InputError, match=message):
+      _find(source, tmp_path, labels="labels.csv")
+
+  def test_several_tables(self, tmp_path: pathlib.Path) -> None:
+    source = _write(tmp_path / "source", ["1.jpg", "2.jpg"])
+    for name in ("a.csv", "b.csv"):
+      (source / name).write_text("filename,label\n1.jpg,a\n2.jpg,b\n")
+    assert "several tables of labels (a.csv, b.csv)" in _refusal(
+      source, tmp_path
+    )
+
+
+class TestSameClasses:
+  """Folders that hold the same classes are groups of images."""
+
+  @pytest.mark.parametrize("wrapped", ["", "birds/"])
+  def test_are_joined(self, wrapped: str, tmp_path: pathlib.Path) -> None:
+    files = _classes(["train/a", "train/b", "test/a", "test/b", "test/c"])
+    files.append("test/notes.txt")
+    source = _write(tmp_path / "source", [wrapped + name for name in files])
+    found = _find(source, tmp_path, same_classes=True)
+    assert found.num_images["novel"] == {"a": 4, "b": 4, "c": 2}
+    ids = sorted(entry.id for entry in found.entries("novel"))
+    assert ids == sorted(files[:-1])
+
+  def test_each_with_a_table(self, tmp_path: pathlib.Path) -> None:
+    source = _write(tmp_path / "source", _classes(["train", "test"]))
+    for part in ("train", "test"):
+      text = "file_name,label\n0.jpg,a\n1.jpg,b\n"
+      (source / part / "metadata.csv").write_text(text)
+    assert "same_classes=True" in _refusal(source, tmp_path)
+    found = _find(source, tmp_path, same_classes=True)
+    assert found.num_images["novel"] == {"a": 2, "b": 2}
+    assert {entry.id for entry in found.entries("novel")} == set(
+      _classes(["train", "test"])
+    )
+
+
+class TestFewClasses:
+  def test_are_not_split_unless_asked(self, tmp_path: pathlib.Path) -> None:
+    source = _write(tmp_path / "source", _classes(_NAMES[:19]))
+    found = _find(source, tmp_path)
+    assert list(found.num_images["novel"]) == _NAMES[:19]
+    assert "not split because 19 classes are few" in found.form
+    found = _find(source, tmp_path, seed=0)
+    assert len(found.num_images["base"]) == 12
+    assert "split by a seed" in found.form
+    _write(source, _classes(_NAMES[19:]))
+    assert len(_find(source, tmp_path).num_images["base"]) == 13
 
 
 class TestSplitFolders:
@@ -276,7 +479,9 @@ class TestSplitFolders:
     assert message == (
       f"{source} cannot be used: 100 classes are in more than one of the "
       "folders test, train (c000, c001, c002, c003, c004, and 95 more); "
-      f"few-shot splits share no class: {unpack}point --source at one of them"
+      f"few-shot splits share no class: {unpack}point source at one of them, "
+      "or give same_classes=True to draw support and queries from different "
+      "ones"
     )
 
   def test_with_an_empty_one(self, tmp_path: pathlib.Path) -> None:

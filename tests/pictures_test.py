@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsl_jax.data import fingerprint, listing, pictures
+from fsl_jax.data import fingerprint, kinds, listing, pictures
 
 _NATIVE = pictures.Rule()
 _RED, _WHITE = (200, 30, 60), (255, 255, 255)
@@ -267,7 +267,63 @@ class TestBad:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     found = pictures.examine(self._PNG, _NATIVE)
     assert isinstance(found, pictures.Bad)
-    assert found.reason == "more than 200 pixels"
+    assert found.reason == "it has more pixels than max_megapixels=179 admits"
+
+  def test_the_limit_may_be_raised(self, monkeypatch):
+    """40 x 40 pixels count as 179 megapixels and more."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert isinstance(pictures.examine(self._PNG, _NATIVE), pictures.Bad)
+    rule = pictures.Rule(size_px=8, fit="crop", max_megapixels=250)
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      assert _examined(self._PNG, rule).size == (8, 8)
+    assert Image.MAX_IMAGE_PIXELS == 100
+    assert rule.max_bytes >= 250e6 * 3
+    assert pictures.Rule().max_bytes == 256 * 2**20
+
+  def test_a_huge_jpeg_is_decoded_smaller(self, monkeypatch):
+    """Whole, its pixels would take many times the memory."""
+    sizes = []
+    fit = pictures.fit
+    monkeypatch.setattr(
+      pictures,
+      "fit",
+      lambda picture, rule: sizes.append(picture.size) or fit(picture, rule),
+    )
+    gradient = np.broadcast_to(np.arange(256, dtype=np.uint8), (128, 256))
+    encoded = _encode(Image.fromarray(gradient).convert("RGB"), "JPEG")
+    whole = _examined(encoded, pictures.Rule(size_px=8))
+    monkeypatch.setattr(pictures, "MAX_MEGAPIXELS", 0.01)
+    small = _examined(encoded, pictures.Rule(size_px=8))
+    assert sizes == [(256, 128), (32, 16)]
+    assert small.resized
+    difference = _pixels(small.encoded).astype(int) - _pixels(whole.encoded)
+    assert np.abs(difference).max() <= 2
+
+  def test_what_it_is_instead(self):
+    for encoded, reason in (
+      (b"\0\0\0\x18ftypisom\0\0\0\0", "video; save its frames"),
+      (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+      (b"%PDF-1.7\n", "PDF document"),
+      (b"\n<!DOCTYPE html><p>404", "HTML page"),
+    ):
+      found = pictures.examine(encoded, _NATIVE)
+      assert isinstance(found, pictures.Bad)
+      assert reason in found.reason
+
+  def test_heic(self, monkeypatch):
+    heic = b"\0\0\0\x18ftypheic" + bytes(40)
+    with monkeypatch.context() as patch:
+      patch.setattr(kinds, "has_heif", lambda: False)
+      found = pictures.examine(heic, _NATIVE)
+      assert isinstance(found, pictures.Bad)
+      assert "install pillow-heif" in found.reason
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    pixels = np.broadcast_to(np.asarray(_RED, np.uint8), (64, 64, 3))
+    encoded = _encode(Image.fromarray(pixels), "HEIF", quality=-1)
+    found = _examined(encoded, pictures.Rule(size_px=8, upright=True))
+    assert np.abs(_pixels(found.encoded).astype(int) - _RED).max() <= 3
 
   def test_a_large_photograph_is_none(self, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

@@ -58,7 +58,7 @@ class TestBadPictures:
     assert message.startswith("3 of 21 pictures in")
     for name in ("base/ant/1.png", "base/cat/0.png", "novel/gnu/2.png"):
       assert f"{name}: " in message
-    assert "--skip_bad" in message
+    assert "skip_bad=True" in message
     assert message.count("\n") == 3
     assert _nothing_is_left(data_dir)
 
@@ -112,7 +112,7 @@ class TestRefused:
   def test_no_source(self, untouched, data_dir):
     with pytest.raises(
       types.InputError,
-      match=r"^tiny needs --source=PATH. It is made by tests.$",
+      match=r"^tiny needs source=PATH. It is made by tests.$",
     ):
       data.prepare("tiny", data_dir=data_dir)
 

@@ -51,7 +51,7 @@ def test_from_the_source_to_the_account(source, data_dir):
     found.fingerprint,
     str(found.folder),
     "left out 1: val/eel/0.png: the file is empty",
-    "repeated pictures that are in two classes: 1, in two splits: 1",
+    "copies 0 of 21 images repeat one of their class; in two classes: 1,",
     "12 x 12; centre square, resized to 12 px, antialiased bilinear; 21",
     "base 3 9 1 to 5",
   ):

@@ -146,7 +146,7 @@ class TestWritten:
     assert together.fingerprints == alone.fingerprints
     files = [*alone.folder.glob("*array_record*"), *alone.folder.glob("*.npy")]
     files.append(alone.folder / "arrays" / "6px.npy")
-    assert len(files) == 3 + 6 + 1
+    assert len(files) == 3 + 9 + 1
     for path in files:
       other = together.folder / path.relative_to(alone.folder)
       assert other.read_bytes() == path.read_bytes()
@@ -239,7 +239,9 @@ class TestAgain:
   def test_overwrite_mends_what_is_damaged(self, source, data_dir):
     first = tiny_source.prepare(source, data_dir)
     (first.folder / "metadata.json").write_text("{")
-    with pytest.raises(types.InputError, match=r"is damaged .* --overwrite$"):
+    with pytest.raises(
+      types.InputError, match=r"is damaged .*overwrite=True\)$"
+    ):
       tiny_source.prepare(source, data_dir)
     again = tiny_source.prepare(source, data_dir, overwrite=True)
     assert again.fingerprint == first.fingerprint
@@ -269,7 +271,7 @@ class TestAgain:
     moved = source.rename(tmp_path / "moved")
     assert tiny_source.prepare(source, data_dir) == found
     with pytest.raises(
-      types.InputError, match=f"source {source}, now {moved}; --overwrite"
+      types.InputError, match=f"source {source}, now {moved}; overwrite=True"
     ):
       tiny_source.prepare(moved, data_dir)
 

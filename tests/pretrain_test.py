@@ -312,3 +312,12 @@ def test_finished_gives_what_the_run_gave_and_only_that(tmp_path):
   assert finished(data=other) is None
   (tmp_path / "run" / "result.json").unlink()
   assert finished() is None
+
+
+def test_a_single_class_teaches_nothing(tmp_path):
+  dataset = synthetic.make(1, 64, image_size_px=16)
+  with pytest.raises(types.InputError, match=r"one class \('base-0000'\)"):
+    fsl.pretrain.run(
+      _tiny_net(1), dataset, recipe.PretrainConfig(), run_dir=tmp_path / "run"
+    )
+  assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Rules and switches: the counts they give, and how episodes are drawn."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy import stats
 
 from fsl_jax import types
 from fsl_jax.data import synthetic
-from fsl_jax.episodes import protocols, rules, sampler, source
+from fsl_jax.episodes import padding, protocols, rules, sampler, source
 from fsl_jax.episodes import words as words_lib
 
 SIZES = [30, 24, 41, 35, 28, 60, 22, 33]
@@ -26,6 +27,7 @@ PROTOCOLS = {
   "meta_dataset": protocols.META_DATASET,
   "skip": {"ways": 3, "shots": 5, "queries": 20, "small_classes": "skip"},
   "no reuse": {"ways": 3, "shots": 2, "queries": 3, "reuse": False},
+  "rest": {"ways": 3, "shots": "uneven:2:6", "queries": "rest"},
 }
 LEAST_P = 1e-3  # of a chi-square test; the seed is fixed
 
@@ -431,6 +433,101 @@ class TestGroupsApart:
         protocols.make(**{role: "meta_dataset"}, groups="apart")
 
 
+class TestNamedGroups:
+  """Support from one group and queries from another one, as of two folders."""
+
+  @pytest.fixture
+  def folders(self):
+    return grouped(["a" * 6 + "b" * n for n in (5, 9, 7, 6)])
+
+  def _protocol(self, **values):
+    return protocols.make(**{"ways": 3, "shots": 2, "groups": "a:b"} | values)
+
+  def test_all_of_the_other_group(self, folders):
+    protocol = self._protocol(queries="rest")
+    names, group = folders.group_names(), folders.group_ids()
+    sizes = np.bincount(folders.class_ids[group == names.index("b")])
+    drawn = source.Drawn(folders, protocol, 0)
+    for index in range(20):
+      rows = sampler.draw(folders, protocol, seed=0, index=index)
+      assert (group[rows.support] == names.index("a")).all()
+      assert (group[rows.query] == names.index("b")).all()
+      assert np.bincount(rows.support_labels).tolist() == [2, 2, 2]
+      counts = np.bincount(rows.query_labels)
+      assert counts.tolist() == sizes[rows.class_ids].tolist()
+      assert len(set(rows.query)) == len(rows.query)
+      padding.fitting(drawn.shapes, *drawn.sizes(index))
+
+  def test_queries_by_number(self, folders):
+    for rows in draws(folders, self._protocol(queries=5), 20):
+      assert np.bincount(rows.query_labels).tolist() == [5, 5, 5]
+
+  def test_no_copy_of_the_support_is_a_query(self, folders):
+    """Not even of support that another episode draws."""
+    images = folders.images.copy()
+    copied = np.flatnonzero(folders.class_ids == 1)
+    images[copied[-1]] = images[copied[0]]
+    copied = dataclasses.replace(folders, images=images)
+    for rows in draws(
+      copied, self._protocol(queries="rest", copies="apart"), 9
+    ):
+      assert (1 in rows.class_ids) <= (
+        8 in np.bincount(rows.query_labels).tolist()
+      )
+
+  def test_what_is_refused(self, folders):
+    with pytest.raises(types.InputError, match=r"unknown group .*'c'.*a, b"):
+      sampler.check(folders, self._protocol(groups="a:c"))
+    with pytest.raises(types.InputError, match=r"6 images in a and 5 in b"):
+      sampler.check(folders, self._protocol(queries=6))
+    for wrong in ("a:a", "a:", ":b", "a"):
+      with pytest.raises(types.InputError, match="groups must be"):
+        self._protocol(groups=wrong)
+    with pytest.raises(types.InputError, match="any group"):
+      self._protocol(queries=1, reuse=False)
+
+  def test_it_is_named(self, folders):
+    assert "support from a, queries from b" in self._protocol().text
+    assert self._protocol().values()["groups"] == "a:b"
+
+
+class TestRest:
+  def test_every_other_image(self, dataset):
+    for rows in draws(dataset, make("rest"), 20):
+      total = np.bincount(rows.query_labels) + np.bincount(rows.support_labels)
+      assert total.tolist() == [SIZES[c] for c in rows.class_ids]
+      assert not set(rows.query) & set(rows.support)
+
+  def test_bounds_hold(self, dataset):
+    protocol = make("rest")
+    bounds = sampler.bounds(dataset, protocol)
+    assert bounds.query == (22 + 24 + 28 - 18, 60 + 41 + 35 - 3)
+    for c in compositions(dataset, protocol, 50):
+      assert bounds.query[0] <= c.query.sum() <= bounds.query[1]
+
+  def test_one_image_must_be_left(self):
+    dataset = synthetic.make(2, [3, 4], image_size_px=1)
+    protocol = protocols.make(ways=2, shots=3, queries="rest")
+    with pytest.raises(types.InputError, match="need 4 images"):
+      draws(dataset, protocol, 1)
+
+  @pytest.mark.parametrize(
+    "values", [{"groups": "apart"}, {"shots": "meta_dataset"}, {"reuse": False}]
+  )
+  def test_what_leaves_no_rest(self, values):
+    with pytest.raises(types.InputError):
+      protocols.make(queries="rest", **values)
+
+
+def test_skipping_is_no_advice_where_it_leaves_too_few(dataset):
+  protocol = protocols.make(ways=3, shots=50, queries=50)
+  with pytest.raises(types.InputError) as caught:
+    draws(dataset, protocol, 1)
+  assert "8 of 8 classes have too few, which leaves 0" in str(caught.value)
+  assert "the 3 largest have at least 35 each" in str(caught.value)
+  assert "skip" not in str(caught.value)
+
+
 class TestNoReuse:
   def test_no_image_in_two_episodes(self):
     dataset = synthetic.make(6, [10, 11, 10, 14, 12, 10], image_size_px=1)
@@ -496,7 +593,9 @@ class TestSmallClasses:
 
   def test_too_few_are_left(self, dataset):
     protocol = protocols.make(ways=3, shots=5, queries=36, small_classes="skip")
-    with pytest.raises(types.InputError, match=r"which leaves 2\)"):
+    with pytest.raises(
+      types.InputError, match=r"leaves 2; the 3 largest have at least 35"
+    ):
       draws(dataset, protocol, 1)
 
   def test_all_ways_are_those_left(self, dataset):
@@ -544,7 +643,7 @@ class TestErrors:
   def test_unknown_switch(self):
     with pytest.raises(types.InputError, match="did you mean 'skip'"):
       protocols.make(small_classes="skp")
-    with pytest.raises(types.InputError, match="unknown groups"):
+    with pytest.raises(types.InputError, match=r"groups must be .*'both'"):
       protocols.make(groups="both")
 
   def test_more_ways_than_classes(self, dataset):

@@ -289,7 +289,9 @@ class TestDamagedRecords:
   def _refused(self, found: data.Description, message: str) -> None:
     """Both to verify and to make an array is one sentence."""
     data_dir = found.folder.parents[1]
-    pattern = rf"is damaged .*{message}.*; make it again with: .* --overwrite$"
+    pattern = (
+      rf"is damaged .*{message}.*; make it again with .*overwrite=True\)$"
+    )
     with pytest.raises(types.InputError, match=pattern):
       data.verify("tiny", data_dir=data_dir)
     with pytest.raises(types.InputError, match=pattern):

@@ -85,6 +85,7 @@ def test_demo_leaves_a_whole_run(runs):
     assert (runs.demo / "figures" / f"{name}.svg").stat().st_size > 1000
   page = (runs.demo / "report.html").read_text()
   assert "transductive fine-tuning" in page
+  assert "images repeat one of their class" in page
   assert "5-way 1-shot" in runs.output
   assert "±" in runs.output
 
@@ -193,7 +194,7 @@ def test_bench_measures_goes_on_and_prints_its_table(tmp_path):
     (
       "demo",
       ["--data_dir={tmp}/nothing", "--run_dir={tmp}/run"],
-      "python experiments/prepare_data.py --dataset=icons",
+      "fsl_jax.data.prepare('icons', data_dir=",
     ),
     ("pretrain", ["{data}"], "--run_dir is missing"),
     (

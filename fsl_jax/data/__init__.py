@@ -1,14 +1,20 @@
 """Images of many classes: prepared on disk, loaded into memory.
 
-    python experiments/prepare_data.py --dataset=icons
-
+    fsl_jax.data.prepare("icons")
     novel = fsl_jax.data.load("icons", "novel")  # -> types.ClassIndexed
 
 A data set is prepared once, into a folder of tensorflow-datasets, and then
 only read. `synthetic.make` needs no preparation.
 """
 
-from fsl_jax.data import fingerprint, loading, prepared, streamed, synthetic
+from fsl_jax.data import (
+  fingerprint,
+  loading,
+  near_copies,
+  prepared,
+  streamed,
+  synthetic,
+)
 from fsl_jax.data.description import Description
 from fsl_jax.data.loading import SPLITS, load, verify
 from fsl_jax.data.prepared import describe, names, prepare, usual_size_px
@@ -21,6 +27,7 @@ __all__ = [
   "load",
   "loading",
   "names",
+  "near_copies",
   "prepare",
   "prepared",
   "streamed",

@@ -25,7 +25,7 @@ class Description(NamedTuple):
   num_resized: int  # images whose size the rule changed
   size: tuple[int, int] | None  # height, width; None if images differ
   skipped: tuple[str, ...]  # pictures left out, and why
-  repeated: Mapping[str, Any]  # images in several classes, `index.Repeated`
+  repeated: Mapping[str, Any]  # copies of images, `index.Repeated.account`
   made_with: Mapping[str, str]  # package to version
   index_digests: Mapping[str, str]  # by split, of `index`
   source: str  # where it was, empty if drawn or downloaded
@@ -38,6 +38,29 @@ class Description(NamedTuple):
     if self.size is None or self.size[0] != self.size[1]:
       return None
     return self.size[0]
+
+
+def copies(found: Description, split: str | None = None) -> str:
+  """A sentence on images that are there several times.
+
+  Args:
+    found: the data set.
+    split: whose copies within a class are counted, "base+val" for two; None
+      is the whole data set.
+  """
+  # Data sets of before this was counted lack it.
+  within = found.repeated.get("num_within")
+  if within is None:
+    first = "not counted within classes, which data.verify does"
+  else:
+    of = listing.SPLITS if split is None else split.split("+")
+    count = sum(within.get(one, 0) for one in of)
+    total = sum(found.num_images[one] for one in of)
+    first = f"{count:,} of {total:,} images repeat one of their class"
+  return (
+    f"{first}; in two classes: {found.repeated['num_pairs']:,}, in two splits: "
+    f"{found.repeated['num_across_splits']:,}"
+  )
 
 
 def read(name: str, where: pathlib.Path) -> Description:

@@ -64,7 +64,7 @@ def fetch(
     return path
   folder.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f"{path.name}.part")
-  by_hand = f"fetch {url} by hand and give it with --source=FILE"
+  by_hand = f"fetch {url} by hand and give it with source=FILE"
   try:
     blocks: Iterable[Any] = _received(url, part, size_bytes)
     if progress is not None:

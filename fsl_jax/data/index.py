@@ -7,26 +7,32 @@ everybody who has the same data.
 
 import hashlib
 import pathlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsl_jax.data import records
+from fsl_jax.data import listing, records
 
 
 class Index(NamedTuple):
-  """Rows of a split; both arrays are memory-mapped."""
+  """Rows of a split; all arrays are memory-mapped."""
 
   class_ids: np.ndarray  # [n] int32, ascending
   positions: np.ndarray  # [n] int64, record of each row
+  # [n] uint64, equal where two images are; None in data sets that were made
+  # when copies of images were not looked for.
+  digests: np.ndarray | None
+
+  def labels(self) -> np.ndarray:
+    """[n] int32, class of each record."""
+    labels = np.empty_like(self.class_ids)
+    labels[self.positions] = self.class_ids
+    return labels
 
 
-def _paths(folder: pathlib.Path, split: str) -> tuple[pathlib.Path, ...]:
-  return (
-    folder / f"{split}.class_ids.npy",
-    folder / f"{split}.positions.npy",
-  )
+def _path(folder: pathlib.Path, split: str, field: str) -> pathlib.Path:
+  return folder / f"{split}.{field}.npy"
 
 
 def write(
@@ -42,9 +48,13 @@ def write(
       agree are the same image, but for one chance in 10^5 among 14 million.
   """
   positions = np.lexsort((digests, labels))
-  order = Index(labels[positions].astype(np.int32), positions.astype(np.int64))
-  for path, array in zip(_paths(folder, split), order, strict=True):
-    np.save(path, array)
+  order = Index(
+    labels[positions].astype(np.int32),
+    positions.astype(np.int64),
+    digests[positions],
+  )
+  for field, array in order._asdict().items():
+    np.save(_path(folder, split, field), array)
   return _digest(order)
 
 
@@ -55,9 +65,16 @@ def read(source: records.Records) -> Index:
     ValueError: if it is not what was stored.
   """
   if source.num_images == 0:
-    return Index(np.zeros(0, np.int32), np.zeros(0, np.int64))
-  paths = _paths(pathlib.Path(source.folder), source.split)
-  order = Index(*(np.load(path, mmap_mode="r") for path in paths))
+    none = np.zeros(0, np.uint64)
+    return Index(none.astype(np.int32), none.astype(np.int64), none)
+  paths = [
+    _path(pathlib.Path(source.folder), source.split, field)
+    for field in Index._fields
+  ]
+  if not paths[-1].exists():
+    del paths[-1]
+  arrays = [np.load(path, mmap_mode="r") for path in paths]
+  order = Index(*[*arrays, None][:3])
   if _digest(order) != source.index_digest:
     raise ValueError(f"the index of {source.split} is not as it was when made")
   return order
@@ -66,52 +83,71 @@ def read(source: records.Records) -> Index:
 def _digest(order: Index) -> str:
   hasher = hashlib.sha256()
   for array in order:
+    if array is None:
+      continue
     hasher.update(f"{array.shape} {array.dtype}\n".encode())
     hasher.update(np.ascontiguousarray(array).data)
   return hasher.hexdigest()
 
 
 class Repeated(NamedTuple):
-  """Images that occur in several classes."""
+  """The same image several times, within a class and in several."""
 
-  num_pairs: int  # of neighbours in the sorted order, a lower bound
+  num_within: dict[str, int]  # by split, images that repeat one of their class
+  num_pairs: int  # of two classes with an image in common, a lower bound
   num_across_splits: int  # of them, those whose classes are in two splits
   examples: list[tuple[tuple[str, int], tuple[str, int]]]  # (split, record)
+  examples_within: list[tuple[tuple[str, int], tuple[str, int]]]
+
+  def account(self, id_of: Callable[[str, int], str]) -> dict[str, Any]:
+    """JSON values, with the ids of the records in the place of records."""
+    values = self._asdict()
+    for name in ("examples", "examples_within"):
+      values[name] = [
+        [f"{split}: {id_of(split, record)}" for split, record in pair]
+        for pair in values[name]
+      ]
+    return values
 
 
 def repeated(
-  labels: dict[str, np.ndarray],
-  digests: dict[str, np.ndarray],
+  labels: Mapping[str, np.ndarray],
+  digests: Mapping[str, np.ndarray],
   limit: int = 5,
 ) -> Repeated:
-  """Finds the same image in two classes, within a split and across splits.
+  """Finds the same image twice in a class, in two classes and in two splits.
 
   Args:
     labels: by split, [n] int32.
     digests: by split, [n] uint64.
     limit: number of examples; those across splits come first.
   """
-  splits: Sequence[str] = list(digests)
+  splits = sorted(digests, key=listing.SPLITS.index)
   sizes = [len(digests[split]) for split in splits]
   keys = np.concatenate([digests[split] for split in splits])
   split_of = np.repeat(np.arange(len(splits)), sizes)
   class_of = np.concatenate([labels[split] for split in splits])
   starts = np.cumsum([0, *sizes[:-1]])
-  order = np.argsort(keys, kind="stable")
+  order = np.lexsort((class_of, split_of, keys))
   first, second = order[:-1], order[1:]
+  same = keys[first] == keys[second]
   across = split_of[first] != split_of[second]
-  pairs = np.flatnonzero(
-    (keys[first] == keys[second])
-    & (across | (class_of[first] != class_of[second]))
-  )
+  other = across | (class_of[first] != class_of[second])
+  pairs, within = np.flatnonzero(same & other), np.flatnonzero(same & ~other)
 
-  def place(i: int) -> tuple[str, int]:
-    split = int(split_of[i])
-    return splits[split], int(i - starts[split])
+  def places(i: int) -> tuple[tuple[str, int], tuple[str, int]]:
+    one, two = (
+      (splits[split_of[k]], int(k - starts[split_of[k]]))
+      for k in (first[i], second[i])
+    )
+    return one, two
 
   pairs = pairs[np.argsort(~across[pairs], kind="stable")]
+  counts = np.bincount(split_of[first[within]], minlength=len(splits))
   return Repeated(
+    num_within=dict(zip(splits, counts.tolist(), strict=True)),
     num_pairs=len(pairs),
     num_across_splits=int(across[pairs].sum()),
-    examples=[(place(first[i]), place(second[i])) for i in pairs[:limit]],
+    examples=[places(i) for i in pairs[:limit]],
+    examples_within=[places(i) for i in within[:limit]],
   )

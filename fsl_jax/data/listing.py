@@ -52,11 +52,14 @@ class Listing(NamedTuple):
       order in which the classes get their labels.
     entries: all pictures of a split; a new iterator at every call. Pictures of
       a class need not be together.
+    left_out: files that are no pictures or cannot be read, and why; only where
+      they may be left out.
   """
 
   form: str
   num_images: Mapping[str, Mapping[str, int]]
   entries: Callable[[str], Iterator[Entry]]
+  left_out: tuple[str, ...] = ()
 
   @property
   def class_names(self) -> dict[str, tuple[str, ...]]:

@@ -70,8 +70,8 @@ def load(
   found = prepared.describe(name, data_dir)
   if found is None:
     raise types.InputError(
-      f"data set {name!r} is not prepared in {where}; type: "
-      f"{prepared.prepare_command(name, data_dir)}"
+      f"data set {name!r} is not prepared in {where}; make it with "
+      f"{prepared.prepare_call(name, data_dir)}"
     )
   splits = split.split("+")
   for one in splits[:1]:
@@ -99,6 +99,7 @@ def load(
       name=name,
       split=split,
       fingerprint=found.fingerprint,
+      digests=_digests(parts),
     )
 
 
@@ -153,10 +154,19 @@ def _class_ids(found: description.Description, splits: list[str]) -> np.ndarray:
   return np.concatenate(parts)
 
 
+def _digests(parts: list[records.Records]) -> np.ndarray | None:
+  """[n] uint64, equal where two images are; None if that is not recorded."""
+  arrays = [index.read(part).digests for part in parts]
+  found = [array for array in arrays if array is not None]
+  return np.concatenate(found) if len(found) == len(parts) else None
+
+
 def verify(
   name: str, *, data_dir: str | os.PathLike[str] | None = None
 ) -> description.Description:
   """Decodes every image and compares the fingerprints with the stored ones.
+
+  Copies of images are counted again.
 
   Args:
     name: as for `load`.
@@ -172,10 +182,10 @@ def verify(
   if found is None:
     raise types.InputError(
       f"data set {name!r} is not prepared in {prepared.folder(name, data_dir)}"
-      f"; type: {prepared.prepare_command(name, data_dir)}"
+      f"; make it with {prepared.prepare_call(name, data_dir)}"
     )
   with prepared.refuse_damage(name, found.folder, data_dir):
-    resident.check(found)
+    digests = resident.check(found)
     for size_px in resident.sizes(found):
       resident.open_array(found, list(listing.SPLITS), size_px)
     whole = fingerprint_lib.of_splits(found.fingerprints)
@@ -183,4 +193,11 @@ def verify(
       raise ValueError(
         f"fingerprint is {whole[:12]}, expected {found.fingerprint[:12]}"
       )
-  return found
+    sources = {split: records.of(found, split) for split in digests}
+    repeated = index.repeated(
+      {split: index.read(sources[split]).labels() for split in digests}, digests
+    )
+    account = repeated.account(
+      lambda split, record: sources[split].read([record])[0].id
+    )
+  return found._replace(repeated=account)

@@ -1,14 +1,16 @@
 """From the bytes of any picture to square uint8 RGB, by one written rule."""
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fsl_jax import types
-from fsl_jax.data import fingerprint, listing
+from fsl_jax.data import fingerprint, kinds, listing
 from fsl_jax.data.containers import tree
 
 FITS = ("squash", "crop")
@@ -26,8 +28,11 @@ _FORMATS = (
 # Formats whose own bytes are kept when a picture needs no change.
 _KEPT_FORMATS = ("PNG", "JPEG", "MPO")
 
-# A zip of a few megabytes can hold a "picture" of any size.
+MAX_MEGAPIXELS = 179
+"""A zip of a few megabytes can hold a "picture" of any size."""
+
 _MAX_BYTES = 256 * 2**20
+_BYTES_PER_PIXEL = 8  # 16 bits in four channels, not compressed
 
 _ORIENTATION = 0x0112  # the EXIF tag
 
@@ -54,11 +59,23 @@ class Rule(NamedTuple):
     fit: "squash" stretches the picture to a square, "crop" takes the largest
       square at its centre first.
     upright: True turns photographs as their camera says (EXIF orientation).
+    max_megapixels: of a picture; larger ones are refused. One above
+      `MAX_MEGAPIXELS` is first reduced by a whole factor that leaves twice
+      `size_px` or more; a JPEG already by its decoder, at 1/2, 1/4 or 1/8 of
+      its size, so that it is never whole in memory.
   """
 
   size_px: int | None = None
   fit: str = "squash"
   upright: bool = False
+  max_megapixels: int = MAX_MEGAPIXELS
+
+  @property
+  def max_bytes(self) -> int:
+    """Of an encoded picture."""
+    if self.max_megapixels <= MAX_MEGAPIXELS:
+      return _MAX_BYTES
+    return max(_MAX_BYTES, self.max_megapixels * 10**6 * _BYTES_PER_PIXEL)
 
   def describe(self) -> str:
     """The rule in words, as it is recorded with the data set."""
@@ -113,17 +130,38 @@ def fit(picture: Image.Image, rule: Rule) -> Image.Image:
 
 
 def examine(source: listing.Picture, rule: Rule) -> Examined | Bad:
-  """Decodes a picture, applies the rule, and encodes what is to be stored."""
+  """Decodes a picture, applies the rule, and encodes what is to be stored.
+
+  Not for several threads at once with different `rule.max_megapixels`: Pillow
+  has one limit for all.
+  """
+  try:
+    with (
+      _pixel_limit(rule.max_megapixels),
+      warnings.catch_warnings(
+        action="ignore", category=Image.DecompressionBombWarning
+      ),
+    ):
+      return _examine(source, rule)
+  except Image.DecompressionBombError:
+    return Bad(
+      f"it has more pixels than max_megapixels={rule.max_megapixels} admits"
+    )
+
+
+def _examine(source: listing.Picture, rule: Rule) -> Examined | Bad:
   try:
     if isinstance(source, np.ndarray):
       return _examine_pixels(source, rule)
     if not isinstance(source, bytes):
-      source = tree.read(source, limit=_MAX_BYTES)
+      source = tree.read(source, limit=rule.max_bytes)
     return _examine_encoded(source, rule)
   except UnidentifiedImageError:
-    return Bad("no picture of a known format")
+    assert isinstance(source, bytes)
+    kind = kinds.of("", source[: kinds.NUM_BYTES])
+    return Bad(kinds.remedy(kinds.NONE if kind == kinds.PICTURE else kind))
   except Image.DecompressionBombError:
-    return Bad(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels")
+    raise
   except types.InputError as error:
     return Bad(str(error))
   # Damaged pictures make the decoders raise almost anything.
@@ -150,7 +188,7 @@ def _examine_encoded(encoded: bytes, rule: Rule) -> Examined | Bad:
     return Bad("the file is empty")
   with warnings.catch_warnings(record=True) as complaints:
     warnings.simplefilter("always")
-    opened = _open(encoded)
+    opened = _open(encoded, rule)
   # What Pillow complains of, such as a damaged EXIF tag, is stored without it.
   kept = opened.format in _KEPT_FORMATS and not complaints
   # Pillow gives 16-bit grey of this format in 32 bits.
@@ -162,12 +200,21 @@ def _examine_encoded(encoded: bytes, rule: Rule) -> Examined | Bad:
       kept, opened = False, opened.transpose(turn)
   if opened.mode == "I" and not wide:
     return Bad("32-bit pixels have no known range")
-  original = _to_rgb(opened)
+  original = _reduced(_to_rgb(opened), rule)
+  del opened  # a huge one once in memory, not twice
   picture = fit(original, rule)
   resized = picture.size != original.size
   if not kept or resized:
     encoded = _png(picture)
   return _examined(picture, encoded, resized)
+
+
+def _reduced(picture: Image.Image, rule: Rule) -> Image.Image:
+  """A huge picture at a size from which little memory is needed."""
+  width, height = picture.size
+  if width * height <= MAX_MEGAPIXELS * 10**6 or rule.size_px is None:
+    return picture
+  return picture.reduce(max(1, min(width, height) // (2 * rule.size_px)))
 
 
 def _examined(picture: Image.Image, encoded: bytes, resized: bool) -> Examined:
@@ -183,8 +230,29 @@ def _png(picture: Image.Image) -> bytes:
   return buffer.getvalue()
 
 
-def _open(encoded: bytes) -> Image.Image:
-  picture = Image.open(io.BytesIO(encoded), formats=_FORMATS)
+@contextlib.contextmanager
+def _pixel_limit(megapixels: int) -> Iterator[None]:
+  """Makes Pillow refuse larger pictures."""
+  before = Image.MAX_IMAGE_PIXELS
+  if megapixels != MAX_MEGAPIXELS:
+    Image.MAX_IMAGE_PIXELS = megapixels * 10**6 // 2  # it refuses twice as many
+  try:
+    yield
+  finally:
+    Image.MAX_IMAGE_PIXELS = before
+
+
+def _open(encoded: bytes, rule: Rule | None = None) -> Image.Image:
+  formats: tuple[str, ...] = _FORMATS
+  if kinds.of("", encoded[: kinds.NUM_BYTES]) == kinds.HEIC:
+    kinds.register_heif()
+    formats = ("HEIF",)
+  picture = Image.open(io.BytesIO(encoded), formats=formats)
+  width, height = picture.size
+  # Smaller ones are read whole: their pixels are those of prepared data.
+  is_huge = width * height > MAX_MEGAPIXELS * 10**6
+  if is_huge and rule is not None and rule.size_px is not None:
+    picture.draft(None, (2 * rule.size_px, 2 * rule.size_px))
   picture.load()
   return picture
 

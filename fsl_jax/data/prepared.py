@@ -12,7 +12,6 @@ import io
 import os
 import pathlib
 import re
-import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -57,14 +56,22 @@ def names() -> tuple[str, ...]:
   return tuple(_BUILDERS)
 
 
-def prepare_command(name: str, data_dir: str | os.PathLike[str] | None) -> str:
-  """What a user types to prepare a data set."""
+def prepare_call(
+  name: str,
+  data_dir: str | os.PathLike[str] | None,
+  *,
+  overwrite: bool = False,
+) -> str:
+  """The call that prepares a data set, for messages."""
   base, _, _ = name.partition("/")
-  source = "" if base in _WITHOUT_SOURCE else " --source=PATH"
-  where = ""
+  arguments = [repr(name)]
+  if base not in _WITHOUT_SOURCE:
+    arguments.append("source=PATH")
   if data_dir is not None:
-    where = f" --data_dir={shlex.quote(os.fspath(data_dir))}"
-  return f"python experiments/prepare_data.py --dataset={name}{source}{where}"
+    arguments.append(f"data_dir={os.fspath(data_dir)!r}")
+  if overwrite:
+    arguments.append("overwrite=True")
+  return f"fsl_jax.data.prepare({', '.join(arguments)})"
 
 
 def _builder_class(name: str) -> Any:
@@ -186,8 +193,8 @@ def refuse_damage(
     detail = textwrap.shorten(str(error), 160, placeholder=" ...")
     raise types.InputError(
       f"the prepared data set {name!r} in {where} is damaged "
-      f"({type(error).__name__}: {detail}); make it again with: "
-      f"{prepare_command(name, data_dir)} --overwrite"
+      f"({type(error).__name__}: {detail}); make it again with "
+      f"{prepare_call(name, data_dir, overwrite=True)}"
     ) from error
 
 
@@ -272,7 +279,7 @@ def prepare(
     elif description.read(name, where).fingerprint != result.fingerprint:
       raise types.InputError(
         f"another process prepared {name} in {where} meanwhile, from other "
-        "data; --overwrite makes it again"
+        "data; overwrite=True makes it again"
       )
   complete = describe(name, data_dir)
   assert complete is not None
@@ -315,8 +322,8 @@ def _refuse_other(
     other.insert(0, f"source {before}, now {source}")
   if other:
     raise types.InputError(
-      f"{found.name} is prepared already, with {'; '.join(other)}; --overwrite "
-      "makes it again"
+      f"{found.name} is prepared already, with {'; '.join(other)}; "
+      "overwrite=True makes it again"
     )
 
 

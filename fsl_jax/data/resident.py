@@ -167,7 +167,7 @@ def decode(
   size_px: int | None,
   out: np.ndarray | array_file.Part | None,
   progress: parallel.Progress | None = None,
-) -> None:
+) -> np.ndarray:
   """Decodes a split, in parallel, and checks its fingerprint.
 
   Args:
@@ -176,6 +176,9 @@ def decode(
     size_px: height and width to resize to.
     out: [n, size_px, size_px, 3] uint8, written in the order of the rows; None
       only checks.
+
+  Returns:
+    [n] uint64, as `index.write` takes them, of each record.
 
   Raises:
     ValueError: if the fingerprint is another than the stored one, or the index
@@ -188,6 +191,7 @@ def decode(
   row_of[order.positions] = np.arange(n)
   names = found.class_names[split]
   accumulator = fingerprint.Accumulator()
+  found_digests = np.empty(n, np.uint64)
 
   def chunks() -> Iterator[_Chunk]:
     for start in range(0, n, _CHUNK):
@@ -203,8 +207,9 @@ def decode(
     rows = row_of[chunk.start : chunk.stop]
     if not np.array_equal(labels, order.class_ids[rows]):
       raise ValueError(f"index of split {split} is of other records")
-    for label, digest in zip(labels, digests, strict=True):
+    for i, (label, digest) in enumerate(zip(labels, digests, strict=True)):
       accumulator.add(names[label], digest)
+      found_digests[chunk.start + i] = int.from_bytes(digest[:8], "big")
     if out is not None:
       assert pixels is not None
       out[rows] = pixels
@@ -218,18 +223,25 @@ def decode(
       f"fingerprint of split {split} is {actual[:12]}, expected "
       f"{found.fingerprints[split][:12]}{other}"
     )
+  return found_digests
 
 
 def check(
   found: description.Description, progress: parallel.Progress | None = None
-) -> None:
+) -> dict[str, np.ndarray]:
   """Decodes every record and compares the fingerprints.
+
+  Returns:
+    By split that has images, what `decode` gives.
 
   Raises:
     ValueError: if one differs.
   """
-  for split in listing.SPLITS:
-    decode(found, split, None, None, progress)
+  digests = {
+    split: decode(found, split, None, None, progress)
+    for split in listing.SPLITS
+  }
+  return {split: of for split, of in digests.items() if found.num_images[split]}
 
 
 class _Chunk(NamedTuple):

@@ -109,7 +109,8 @@ def _refuse_damage(part: records.Records, what: str = "") -> Iterator[None]:
   except Exception as error:
     raise types.InputError(
       f"{what}split {part.split} of the data set in {part.folder} is damaged "
-      f"({type(error).__name__}: {error}); make it again with --overwrite"
+      f"({type(error).__name__}: {error}); make it again with "
+      "overwrite=True"
     ) from error
 
 

@@ -4,6 +4,7 @@ protocols  what kind of episodes: numbers or rules, switches
 rules      how many images of each class, where that varies
 words      random words that are a pure function of (seed, split, index)
 sampler    episode i as rows of a data set
+pools      the images that support and queries are drawn from
 groups     support and queries apart in pack or domain
 source     where episodes come from
 files      the episodes of a protocol in one small file

@@ -22,6 +22,7 @@ Queries = (
   | rules.Dirichlet
   | rules.Scattered
   | rules.SomeClasses
+  | rules.Rest
   | rules.MetaDatasetQueries
 )
 
@@ -33,6 +34,7 @@ _RULES = {
     "dirichlet",
     "scattered",
     "some_classes",
+    "rest",
     "meta_dataset",
   ),
 }
@@ -50,7 +52,11 @@ class Protocol:
     small_classes: what happens to classes with fewer images than an episode
       may ask of one: "refuse" the data set, or "skip" them.
     groups: "apart" draws the support and the queries of a class from different
-      groups of images, see `types.ClassIndexed.groups`; "any" does not look.
+      groups of images, see `types.ClassIndexed.group_names`; "SUPPORT:QUERY",
+      names of two groups, draws the support from one and the queries from the
+      other; "any" does not look.
+    copies: "apart" draws of equal images of a class at most one into an
+      episode; "any" does not look.
     reuse: whether an image may occur in several episodes. Without it episodes
       are independent draws of the images, and there is an end to them.
   """
@@ -59,7 +65,8 @@ class Protocol:
   shots: Shots = 1
   queries: Queries = 15
   small_classes: Literal["refuse", "skip"] = "refuse"
-  groups: Literal["any", "apart"] = "any"
+  groups: str = "any"
+  copies: Literal["any", "apart"] = "any"
   reuse: bool = True
 
   def __post_init__(self) -> None:
@@ -75,23 +82,46 @@ class Protocol:
         types.check_whole(name, value, at_least=1)
     for name, choices in (
       ("small_classes", ("refuse", "skip")),
-      ("groups", ("any", "apart")),
+      ("copies", ("any", "apart")),
     ):
       if getattr(self, name) not in choices:
         raise types.unknown_name(name, str(getattr(self, name)), choices)
+    if self.groups not in ("any", "apart"):
+      support, _, query = str(self.groups).partition(":")
+      if not support or not query or support == query:
+        raise types.InputError(
+          "groups must be any, apart or SUPPORT:QUERY, two names of groups, "
+          f"got {self.groups!r}"
+        )
+    takes_rest = isinstance(self.queries, rules.Rest)
     if self.groups == "apart" and (
-      isinstance(self.shots, rules.MetaDatasetShots)
+      takes_rest
+      or isinstance(self.shots, rules.MetaDatasetShots)
       or isinstance(self.queries, rules.MetaDatasetQueries)
     ):
+      rule = "rest" if takes_rest else "meta_dataset"
       raise types.InputError(
         "groups=apart needs to know what an episode may ask of a class, which "
-        "the rule meta_dataset takes from the data"
+        f"the rule {rule} takes from the data"
+      )
+    if takes_rest and isinstance(self.shots, rules.MetaDatasetShots):
+      raise types.InputError(
+        "queries=rest leaves nothing to the rule meta_dataset of the shots, "
+        "which takes what the queries leave"
       )
     if not self.reuse and not (self.is_fixed and self.groups == "any"):
       raise types.InputError(
         "episodes that share no image need fixed numbers of ways, shots and "
         "queries, and images of any group"
       )
+
+  @property
+  def group_names(self) -> tuple[str, str] | None:
+    """Those that support and queries come from, if `groups` names two."""
+    if self.groups in ("any", "apart"):
+      return None
+    support, _, query = self.groups.partition(":")
+    return support, query
 
   @property
   def is_fixed(self) -> bool:
@@ -145,6 +175,10 @@ class Protocol:
       parts.append("small classes skipped")
     if self.groups == "apart":
       parts.append("support and queries from different groups")
+    if (names := self.group_names) is not None:
+      parts.append(f"support from {names[0]}, queries from {names[1]}")
+    if self.copies == "apart":
+      parts.append("no copies of an image")
     if not self.reuse:
       parts.append("no image in two episodes")
     return ", ".join(parts)

@@ -334,6 +334,23 @@ class SomeClasses(Rule):
     return self.queries
 
 
+@dataclasses.dataclass(frozen=True)
+class Rest(Rule):
+  """All images of a class that are not its support."""
+
+  def describe(self, what):
+    return f"all other images as {_plural(what)}"
+
+  def counts(self, words, available, sizes):
+    return np.asarray(available)
+
+  def bounds(self, ways):
+    raise NotImplementedError("the images there are, see `sampler.bounds`")
+
+  def most_of_a_class(self):
+    return 1
+
+
 _BY_NAME: dict[tuple[str, str], type[Rule]] = {
   ("", "range"): Range,
   ("", "uneven"): Uneven,
@@ -341,6 +358,7 @@ _BY_NAME: dict[tuple[str, str], type[Rule]] = {
   ("", "dirichlet"): Dirichlet,
   ("", "scattered"): Scattered,
   ("", "some_classes"): SomeClasses,
+  ("", "rest"): Rest,
   ("shots", "meta_dataset"): MetaDatasetShots,
   ("queries", "meta_dataset"): MetaDatasetQueries,
 }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fsl_jax import types
-from fsl_jax.episodes import groups, rules
+from fsl_jax.episodes import groups, pools, rules
 from fsl_jax.episodes import words as words_lib
 from fsl_jax.episodes.protocols import Protocol
 
@@ -82,7 +82,7 @@ def check(
     )
   few = dataset.num_classes - len(classes)
   if (few and protocol.small_classes == "refuse") or needed > len(classes):
-    raise types.InputError(_too_few_images(dataset, protocol, classes, where))
+    raise types.InputError(_too_few_images(dataset, protocol, needed, where))
   if num_episodes is not None and not protocol.reuse:
     most = _num_apart(dataset, protocol)
     if num_episodes > most:
@@ -92,26 +92,42 @@ def check(
       )
 
 
-def _too_few_images(dataset, protocol, classes, where) -> str:
-  need = _need(protocol)
-  sizes = np.diff(dataset.class_offsets())
-  out = np.setdiff1d(np.arange(dataset.num_classes), classes)
+def _too_few_images(dataset, protocol, needed, where) -> str:
+  drawn = pools.of(dataset, protocol)
+  sizes = drawn.support.sizes
+  out = np.setdiff1d(np.arange(dataset.num_classes), drawn.class_ids)
   worst = int(out[sizes[out].argmin()])
+  class_name = dataset.class_names[worst]
+  what = f"{protocol.name} and {protocol.text}"
   if protocol.groups == "apart":
-    what = (
-      f"{protocol.name} and {protocol.text}: whichever group the support of "
-      f"a class comes from, enough images of other groups must be left, but "
-      f"class {dataset.class_names[worst]!r} of {where} has too few"
+    what += (
+      ": whichever group the support of a class comes from, enough images of "
+      f"other groups must be left, but class {class_name!r} of {where} has too "
+      "few"
+    )
+  elif not drawn.together:
+    names = protocol.group_names
+    queries = drawn.query.sizes
+    worst = int(out[np.minimum(sizes, queries)[out].argmin()])
+    what += (
+      f": class {dataset.class_names[worst]!r} of {where} has "
+      f"{sizes[worst]} images in {names[0]} and {queries[worst]} in {names[1]}"
     )
   else:
-    what = (
-      f"{protocol.name} and {protocol.text} need {need} images of a class, but "
-      f"class {dataset.class_names[worst]!r} of {where} has {sizes[worst]}"
+    different = " different" if protocol.copies == "apart" else ""
+    what += (
+      f" need {_need(protocol)}{different} images of a class, but class "
+      f"{class_name!r} of {where} has {sizes[worst]}"
     )
   what += f" ({len(out)} of {dataset.num_classes} classes have too few"
-  if protocol.small_classes == "refuse":
+  left = len(drawn.class_ids)
+  if left >= needed:
     return what + "; small_classes=skip leaves them out)"
-  return what + f", which leaves {len(classes)})"
+  what += f", which leaves {left}; "
+  enough = np.sort(sizes)[-needed]
+  if drawn.together and protocol.groups == "any" and enough:
+    return what + f"the {needed} largest have at least {enough} each)"
+  return what + "ask for fewer shots or queries)"
 
 
 def _need(protocol: Protocol) -> int:
@@ -126,20 +142,14 @@ def eligible_classes(
   dataset: types.ClassIndexed, protocol: Protocol
 ) -> np.ndarray:
   """[c] int64, the classes with images enough for any episode."""
-  if protocol.groups == "apart":
-    shots, queries = (
-      value if isinstance(value, int) else value.most_of_a_class()
-      for value in (protocol.shots, protocol.queries)
-    )
-    return groups.classes(dataset, shots, queries)
-  return np.flatnonzero(np.diff(dataset.class_offsets()) >= _need(protocol))
+  return pools.of(dataset, protocol).class_ids
 
 
 def _num_apart(dataset: types.ClassIndexed, protocol: Protocol) -> int:
   """Episodes that share no image."""
   assert isinstance(protocol.ways, int)
   classes = eligible_classes(dataset, protocol)
-  smallest = int(np.diff(dataset.class_offsets())[classes].min())
+  smallest = int(pools.of(dataset, protocol).support.sizes[classes].min())
   return len(classes) // protocol.ways * (smallest // _need(protocol))
 
 
@@ -174,21 +184,26 @@ def _composition(dataset, protocol, words, seed, index) -> Composition:
     order = words_lib.Words(seed, dataset.split, index // each, "classes")
     shuffled = eligible[order.choose(len(eligible), len(eligible))]
     class_ids = shuffled[index % each * ways :][:ways]
-  sizes = np.diff(dataset.class_offsets())[class_ids]
+  drawn = pools.of(dataset, protocol)
+  of_support = drawn.support.sizes[class_ids]
+  of_query = drawn.query.sizes[class_ids]
 
-  def counts(rule, available):
+  def counts(rule, sizes, taken):
     if isinstance(rule, int):
       return np.full(ways, rule)
-    return rule.counts(numbers, available, sizes)
+    left = sizes - taken if drawn.together else sizes
+    return rule.counts(numbers, left, sizes)
 
   # Meta-Dataset's support takes of what the queries leave; the queries take of
   # what any other support leaves.
   if isinstance(protocol.shots, rules.MetaDatasetShots):
-    query = counts(protocol.queries, sizes)
-    return Composition(class_ids, counts(protocol.shots, sizes - query), query)
-  support = counts(protocol.shots, sizes)
+    query = counts(protocol.queries, of_query, 0)
+    return Composition(
+      class_ids, counts(protocol.shots, of_support, query), query
+    )
+  support = counts(protocol.shots, of_support, 0)
   return Composition(
-    class_ids, support, counts(protocol.queries, sizes - support)
+    class_ids, support, counts(protocol.queries, of_query, support)
   )
 
 
@@ -198,7 +213,8 @@ def draw(
   """Draws episode `index`: classes, then images, without replacement.
 
   Source: section 4.1. Classes are uniform over the split; the support and
-  query images of a class are drawn together, so they are disjoint.
+  query images of a class are drawn together, or from pools that share none, so
+  they are disjoint.
 
   Raises:
     InputError: if the split has too few classes or a class too few images.
@@ -206,15 +222,20 @@ def draw(
   check(dataset, protocol, num_episodes=index + 1)
   words = words_lib.Words(seed, dataset.split, index)
   made = _composition(dataset, protocol, words, seed, index)
-  offsets = dataset.class_offsets()
+  of_support, of_query, _ = pools.of(dataset, protocol)
   support, query = [], []
   for c, shots, queries in zip(*made, strict=True):
-    start, stop = offsets[c : c + 2]
-    size = int(stop - start)
+    rows = of_support.of_class(c)
     if protocol.groups == "apart":
-      parts = groups.draw(dataset, words, c, shots, queries)
+      parts = groups.draw(dataset, words, rows, shots, queries)
+    elif of_query is not of_support:
+      others = of_query.of_class(c)
+      parts = (
+        rows[words.choose(len(rows), shots)],
+        others[words.choose(len(others), queries)],
+      )
     elif protocol.reuse:
-      drawn = start + words.choose(size, shots + queries)
+      drawn = rows[words.choose(len(rows), shots + queries)]
       parts = drawn[:shots], drawn[shots:]
     else:
       # Image by image through one shuffle of the class, round after round.
@@ -223,7 +244,7 @@ def draw(
         len(eligible_classes(dataset, protocol)) // len(made.class_ids)
       )
       first = turn * (shots + queries)
-      drawn = start + order.choose(size, size)[first:]
+      drawn = rows[order.choose(len(rows), len(rows))[first:]]
       parts = drawn[:shots], drawn[shots : shots + queries]
     support.append(parts[0])
     query.append(parts[1])
@@ -259,11 +280,17 @@ def bounds(dataset: types.ClassIndexed, protocol: Protocol) -> Bounds:
     low, high = protocol.ways.low, min(protocol.ways.high, len(classes))
   else:
     low = high = protocol.ways
-  images = int(np.diff(dataset.class_offsets()).sum())
+  drawn = pools.of(dataset, protocol)
 
-  def of(rule: int | rules.Rule) -> tuple[int, int]:
+  def of(rule: int | rules.Rule, pool: pools.Pool) -> tuple[int, int]:
     if isinstance(rule, int):
       return rule * low, rule * high
-    return rule.bounds(low)[0], min(rule.bounds(high)[1], images)
+    if isinstance(rule, rules.Rest):
+      return pools.left(drawn, protocol.shots, low, high)
+    return rule.bounds(low)[0], min(rule.bounds(high)[1], int(pool.offsets[-1]))
 
-  return Bounds(high, of(protocol.shots), of(protocol.queries))
+  return Bounds(
+    high,
+    of(protocol.shots, drawn.support),
+    of(protocol.queries, drawn.query),
+  )

@@ -72,6 +72,12 @@ def run(
       f"{backbone.name} has {backbone.num_classes} classes, but "
       f"{dataset.name}, split {dataset.split!r}, has {dataset.num_classes}"
     )
+  if dataset.num_classes < 2:
+    raise types.InputError(
+      f"{dataset.name}, split {dataset.split!r}, has one class "
+      f"({dataset.class_names[0]!r}), from which a network learns nothing; "
+      "expected at least 2"
+    )
   num_images = len(dataset.class_ids)
   identity = _identity(backbone, dataset, config)
   mesh = devices.mesh()

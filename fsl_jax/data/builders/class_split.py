@@ -18,13 +18,18 @@ _VAL_OF_REST = 0.1875
 MIN_NOVEL = 2
 """An episode tells at least two classes apart."""
 
+MIN_SPLIT = 20
+"""Of fewer classes, splits would be too small for anything to be learned."""
+
 Split = dict[str, list[str]]
 
 
 def split(
   names: Sequence[str], options: Mapping[str, Any], where: str
-) -> Split:
+) -> tuple[Split, str]:
   """Splits classes by a file, or else by a seed.
+
+  Fewer than `MIN_SPLIT` classes are all novel, unless an option is given.
 
   Args:
     names: all classes, sorted.
@@ -33,7 +38,8 @@ def split(
     where: what holds the classes, for messages.
 
   Returns:
-    Sorted names by split; base and val may be empty.
+    Sorted names by split, of which base and val may be empty; and how they
+    were split.
 
   Raises:
     InputError: if there are less than two classes, or the options are wrong
@@ -47,14 +53,21 @@ def split(
   given = {key: value for key, value in options.items() if value is not None}
   path = given.get("split_file")
   if path is None:
-    return seeded(names, **_checked(given))
+    chosen = _checked(given)
+    if chosen or len(names) >= MIN_SPLIT:
+      return seeded(names, **chosen), "split by a seed"
+    how = (
+      f"not split because {len(names)} classes are few (seed=0 splits them all "
+      "the same)"
+    )
+    return {"base": [], "val": [], "novel": sorted(names)}, how
   others = sorted({"seed", "val_share", "novel_share"} & set(given))
   if others:
     raise types.InputError(
       f"split_file says which class is where, so {', '.join(others)} cannot be "
       "given with it"
     )
-  return from_file(names, path, where)
+  return from_file(names, path, where), "split by a file"
 
 
 def seeded(

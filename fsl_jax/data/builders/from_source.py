@@ -94,7 +94,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
     Raises:
       InputError: telling where people get it.
     """
-    raise types.InputError(f"{self.name} needs --source=PATH. {self.WHERE}")
+    raise types.InputError(f"{self.name} needs source=PATH. {self.WHERE}")
 
   def rule(self) -> pictures.Rule:
     """The rule, with what the user chose of it.
@@ -106,6 +106,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
     rule = self.RULE._replace(**chosen)
     if rule.size_px is not None:
       types.check_whole("size_px", rule.size_px, at_least=1)
+    types.check_whole("max_megapixels", rule.max_megapixels, at_least=1)
     if rule.fit not in pictures.FITS:
       raise types.unknown_name("fit", rule.fit, pictures.FITS)
     return rule
@@ -196,6 +197,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
       InputError: naming all that are unusable, unless they may be skipped.
     """
     tally = _Tally()
+    tally.bad += found.left_out
     examined: Any = self._examined(found)
     if self.progress is not None:
       examined = self.progress(examined, found.num_pictures)
@@ -214,8 +216,8 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
         lines.append(f"and {len(tally.bad) - len(lines):,} more")
       raise types.InputError(
         f"{len(tally.bad):,} of {found.num_pictures:,} pictures in "
-        f"{self.source} cannot be used; mend or remove them, or leave them out "
-        "with --skip_bad:\n  " + "\n  ".join(lines)
+        f"{self.source} cannot be used; mend them, or leave them out with "
+        "skip_bad=True:\n  " + "\n  ".join(lines)
       )
     empty = [
       f"class {name!r} of {writer.split}"
@@ -266,14 +268,9 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
       # Of all images; None if they differ.
       "size": None if others else list(size),
       "skipped": tally.bad,
-      "repeated": {
-        "num_pairs": repeated.num_pairs,
-        "num_across_splits": repeated.num_across_splits,
-        "examples": [
-          [f"{split}: {writers[split].id_of(n)}" for split, n in pair]
-          for pair in repeated.examples
-        ],
-      },
+      "repeated": repeated.account(
+        lambda split, record: writers[split].id_of(record)
+      ),
       "made_with": self.made_with(),
     }
 

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable, Iterator
 
 from fsl_jax import types
-from fsl_jax.data import listing, pictures
-from fsl_jax.data.builders import class_split, from_source
+from fsl_jax.data import kinds, listing, pictures
+from fsl_jax.data.builders import class_split, from_source, image_labels
 from fsl_jax.data.builders import image_folder_classes as class_folders
 from fsl_jax.data.containers import tree
 
@@ -42,24 +42,48 @@ class ImageFolder(from_source.FromSource):
 Pictures of the user's own, one folder per class.
 """
   RULE = pictures.Rule(size_px=84, fit="crop", upright=True)
-  OPTIONS = ("size_px", "fit", *_SPLIT_OPTIONS)
+  OPTIONS = (
+    *("size_px", "fit", "max_megapixels", "labels", "same_classes"),
+    *_SPLIT_OPTIONS,
+  )
   HAS_VARIANTS = True
   WHERE = (
     "It is a folder of yours, or an archive of it, with one folder per class; "
-    "or with folders base, val and novel of class folders."
+    "or with folders base, val and novel of class folders; or with pictures "
+    f"beside {image_labels.COLUMNS}."
   )
 
   def find(self) -> listing.Listing:
     assert self.source is not None
     place, top = _top(tree.open_tree(self.source, self.scratch), self.scratch)
-    splits = _split_folders(place, top)
-    classes = class_folders.find(place, splits or {top: ""})
+    where = str(place.path / top)
+    joins = bool(self.options.get("same_classes"))
+    splits = None if joins else _split_folders(place, top)
+    table = self._named_table(place, top)
+    if table is not None or splits is None:
+      splits, parents = None, {top: ""}
+    else:
+      parents = splits
+    if joins and table is None:
+      parents = {tree.join(top, name): "" for name in place.folders(top)}
+    tables = {
+      parent: one
+      for parent in parents
+      if (one := table or _only_table(place, parent)) is not None
+    }
+    what = "class folders"
+    if tables:
+      what = f"tables {', '.join(file.name for file in tables.values())}"
+    if joins:
+      what += f" of {', '.join(parents)}"
+    found = class_folders.find(
+      place, parents, tables=tables, join=joins, skip=self.skip_bad
+    )
+    classes = found.classes
     names = sorted(classes)
     chosen: dict[str, list[str]]
     if splits is None:
-      chosen = class_split.split(names, self.options, str(place.path / top))
-      by_file = self.options.get("split_file") is not None
-      how = "split by a file" if by_file else "split by a seed"
+      chosen, how = class_split.split(names, self.options, where)
     else:
       self._check_no_choice()
       chosen = {
@@ -68,7 +92,6 @@ Pictures of the user's own, one folder per class.
       }
       how = "split by folders"
       if len(chosen["novel"]) < class_split.MIN_NOVEL:
-        where = str(place.path / top)
         raise types.InputError(
           class_split.too_few_novel(where, chosen["novel"])
         )
@@ -76,18 +99,28 @@ Pictures of the user's own, one folder per class.
       split: {name: classes[name].num_images for name in members}
       for split, members in chosen.items()
     }
+    # What an id begins with is its group, see `types.ClassIndexed`.
+    root = f"{top if joins else found.root}/"
 
     def entries(split: str) -> Iterator[listing.Entry]:
       for name in num_images[split]:
-        for file in place.walk(classes[name].folder):
-          if is_picture(file.base):
-            yield listing.Entry(name, file.name, file.where)
+        for file in classes[name].pictures(place):
+          yield listing.Entry(name, file.name.removeprefix(root), file.where)
 
-    form = f"class folders in a {place.kind}, {how}"
-    beside = _num_beside(place, splits or [top])
+    form = f"{what} in a {place.kind}, {how}"
+    beside = 0 if tables else _num_beside(place, parents)
     if beside:
       form += f"; {beside} pictures beside the class folders left out"
-    return listing.Listing(form, num_images, entries)
+    return listing.Listing(form, num_images, entries, tuple(found.left_out))
+
+  def _named_table(self, place: tree.Tree, top: str) -> tree.File | None:
+    given = self.options.get("labels")
+    if given is None:
+      return None
+    for folder in _with_above(top):
+      if (file := place.get(tree.join(folder, given))) is not None:
+        return file
+    raise types.InputError(f"{place.path} has no table {given!r}")
 
   def _check_no_choice(self) -> None:
     given = [o for o in _SPLIT_OPTIONS if self.options.get(o) is not None]
@@ -108,6 +141,32 @@ def only_archive(place: tree.Tree, folder: str = "") -> tree.File | None:
   return found[0] if len(found) == 1 else None
 
 
+def _only_table(place: tree.Tree, folder: str) -> tree.File | None:
+  """The table of labels beside or above pictures in no class folders.
+
+  Raises:
+    InputError: if there are several.
+  """
+  if place.folders(folder) or not _has_pictures(place, folder):
+    return None
+  for above in _with_above(folder):
+    found = [file.name for file in image_labels.tables(place, above)]
+    if len(found) > 1:
+      raise types.InputError(
+        f"{place.path} has several tables of labels ({', '.join(found)}); "
+        "labels=NAME says which one counts"
+      )
+    if found:
+      return place.get(found[0])
+  return None
+
+
+def _with_above(folder: str) -> list[str]:
+  """A folder and those that it lies in, up to the topmost."""
+  parts = folder.split("/") if folder else []
+  return ["/".join(parts[:n]) for n in range(len(parts), -1, -1)]
+
+
 def _top(
   place: tree.Tree, scratch: str | os.PathLike[str]
 ) -> tuple[tree.Tree, str]:
@@ -118,7 +177,7 @@ def _top(
   """
   top = ""
   for _ in range(_DEPTH):
-    if any(is_picture(file.base) for file in place.files(top)):
+    if _has_pictures(place, top):
       break
     folders = place.folders(top)
     if not folders and (archive := only_archive(place, top)):
@@ -130,7 +189,10 @@ def _top(
     if len(folders) != 1:
       break
     below = tree.join(top, folders[0])
-    if any(is_picture(file.base) for file in place.files(below)):
+    if _has_pictures(place, below):
+      # The only class, unless a table has the labels.
+      if any(image_labels.tables(place, name) for name in _with_above(below)):
+        top = below
       break
     top = below
   return place, top
@@ -184,9 +246,17 @@ def _split_folders(place: tree.Tree, top: str) -> dict[str, str] | None:
   return {tree.join(top, name): split for name, split in found.items()}
 
 
+def _has_pictures(place: tree.Tree, folder: str) -> bool:
+  """Whether pictures lie in a folder itself, readable or not."""
+  some = (kinds.PICTURE, kinds.HEIC)
+  return any(class_folders.kind_of(f) in some for f in place.files(folder))
+
+
 def _num_beside(place: tree.Tree, parents: Iterable[str]) -> int:
   return sum(
-    is_picture(file.base) for parent in parents for file in place.files(parent)
+    kinds.is_readable(class_folders.kind_of(file))
+    for parent in parents
+    for file in place.files(parent)
   )
 
 

@@ -1,11 +1,12 @@
 """Folders of classes and their pictures, and what can be wrong with them."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from fsl_jax import types
-from fsl_jax.data import listing
+from fsl_jax.data import kinds, listing
+from fsl_jax.data.builders import image_labels
 from fsl_jax.data.containers import tree
 
 _PICTURES = (
@@ -19,20 +20,43 @@ _NO_PICTURES = (
   *("pkl", "py", "rst", "sh", "toml", "tsv", "txt", "url", "xls", "xlsx"),
   *("xml", "yaml", "yml"),
 )
+# What cameras and editors put beside a picture; some hold a small copy of it.
+_SIDECARS = ("aae", "dop", "pp3", "thm", "xmp")
 _NO_PICTURE_NAMES = ("authors", "copying", "icon\r", "license", "readme")
 
 LAYOUT = (
   "expected one folder per class with its pictures in it (CLASS/PICTURE.jpg), "
-  "or folders base, val and novel (or train, val and test) of such folders"
+  "or folders base, val and novel (or train, val and test) of such folders, or "
+  f"pictures beside {image_labels.COLUMNS}"
 )
 
 
 class Class(NamedTuple):
-  """A class and its folder."""
+  """A class and its pictures."""
 
   split: str  # "" if the folders do not say
-  folder: str
+  folders: tuple[str, ...]  # all pictures below them
+  files: tuple[str, ...]  # and these
   num_images: int
+
+  def pictures(self, place: tree.Tree) -> Iterator[tree.File]:
+    """Its files, in a fixed order."""
+    for folder in self.folders:
+      for file in place.walk(folder):
+        if kinds.is_readable(kind_of(file)):
+          yield file
+    for name in self.files:
+      found = place.get(name)
+      if found is not None:
+        yield found
+
+
+class Found(NamedTuple):
+  """What was found."""
+
+  classes: dict[str, Class]
+  left_out: list[str]  # what is no picture, and why
+  root: str  # what names of files are shown without
 
 
 def is_picture(base: str) -> bool:
@@ -41,26 +65,83 @@ def is_picture(base: str) -> bool:
 
 
 def is_no_picture(base: str) -> bool:
-  """Whether a file of this name is surely none."""
-  return ending(base) in _NO_PICTURES or base.lower() in _NO_PICTURE_NAMES
+  """Whether a file of this name is taken for none."""
+  return (
+    ending(base) in (*_NO_PICTURES, *_SIDECARS)
+    or base.lower() in _NO_PICTURE_NAMES
+  )
 
 
-def find(place: tree.Tree, parents: Mapping[str, str]) -> dict[str, Class]:
+def kind_of(file: tree.File) -> str:
+  """What a file is, see `kinds.of`; "" for what often lies beside pictures.
+
+  Names of pictures are believed until they are decoded; all other files are
+  opened, because pictures have other names too, or none.
+  """
+  if is_picture(file.base):
+    return kinds.PICTURE
+  if ending(file.base) in _SIDECARS:
+    return ""
+  kind = kinds.of(file.base, tree.head(file.where, kinds.NUM_BYTES))
+  if is_no_picture(file.base) and kind not in (kinds.PICTURE, kinds.HEIC):
+    return ""
+  return kind
+
+
+def find(
+  place: tree.Tree,
+  parents: Mapping[str, str],
+  *,
+  tables: Mapping[str, tree.File] | None = None,
+  join: bool = False,
+  skip: bool = False,
+) -> Found:
   """All classes by name, their pictures counted.
 
   Args:
     place: where.
-    parents: folders of class folders, with the split that they stand for.
+    parents: folders of class folders or of pictures with a table, with the
+      split that they stand for.
+    tables: by parent, where pictures lie in no class folders.
+    join: whether several of `parents` may have the same classes.
+    skip: whether files that are no pictures, or cannot be read, are left out.
 
   Raises:
     InputError: naming all folders and files that are not as expected.
   """
   classes: dict[str, Class] = {}
+  no_pictures: dict[str, list[str]] = {}  # files by what they are
+  empty: list[str] = []  # folders
   of_key: dict[str, str] = {}  # folder by what names must differ in
   shared: dict[str, str] = {}  # classes of several splits; a folder of each
   deep: dict[str, list[str]] = {}  # folders of pictures, by class folder
+  missing: list[str] = []  # files of tables
   problems = []
+  root = ""
+
+  def add(name: str, split: str, folders=(), files=(), count: int = 0) -> None:
+    before = classes.get(name, Class(split, (), (), 0))
+    classes[name] = Class(
+      before.split,
+      (*before.folders, *folders),
+      (*before.files, *files),
+      before.num_images + count,
+    )
+
   for parent, split in parents.items():
+    if tables is not None and parent in tables:
+      read = image_labels.read(place, tables[parent], parent)
+      missing += [tree.join(read.root, name) for name in read.missing]
+      root = read.root if len(parents) == 1 else ""
+      for name, names in read.names.items():
+        other = of_key.setdefault(_key(name), tree.join(parent, name))
+        if _above(other) != parent and not join:
+          shared[tree.join(parent, name)] = other
+        if _above(other) == parent and _base(other) != name:
+          problems.append(f"{_base(other)!a} and {name!a} differ only in case")
+        files = [tree.join(read.root, file) for file in names]
+        add(name, split, files=files, count=len(files))
+      continue
     folders = place.folders(parent)
     if not folders:
       problems.append(f"{place.path / parent} has no class folders")
@@ -68,28 +149,29 @@ def find(place: tree.Tree, parents: Mapping[str, str]) -> dict[str, Class]:
       folder = tree.join(parent, base)
       name = unicodedata.normalize("NFC", base)
       other = of_key.setdefault(_key(name), folder)
-      if _above(other) != parent:
+      if _above(other) != parent and not join:
         shared[folder] = other
         continue
-      if other != folder:
+      if _above(other) == parent and other != folder:
         problems.append(
           f"{other!a} and {folder!a} differ only in case or Unicode form"
         )
         continue
-      count, own, unknown = 0, 0, []
+      count, own = 0, 0
       below = set()  # folders with pictures
       for file in place.walk(folder):
-        if is_picture(file.base):
+        kind = kind_of(file)
+        if kinds.is_readable(kind):
           count += 1
           if (within := _above(file.name)) == folder:
             own += 1
           else:
             below.add(within)
-        elif not is_no_picture(file.base):
-          unknown.append(file.name)
-      problems += [f"{file} may or may not be a picture" for file in unknown]
+        elif kind:
+          no_pictures.setdefault(kind, []).append(file.name)
       if not count:
-        problems.append(f"the class folder {folder} has no picture")
+        empty.append(folder)
+        continue
       # With most of its pictures in several folders below, this may be no class
       # but what holds classes, such as animals/cat and animals/dog; a picture
       # or two beside these prove nothing. Each folder is asked by itself, since
@@ -97,10 +179,20 @@ def find(place: tree.Tree, parents: Mapping[str, str]) -> dict[str, Class]:
       # (CLASS/images) are the same class at either level.
       if len(below) > 1 and own < count - own:
         deep[folder] = sorted(below)
-      classes[name] = Class(split, folder, count)
+      add(name, split, folders=[folder], count=count)
   if problems:
-    said = listing.shorten(problems)
-    problems = [f"{said}; {LAYOUT}; remove what is no part of the data"]
+    problems = [f"{listing.shorten(problems)}; {LAYOUT}"]
+  left_out = [
+    *(
+      f"{name}: {kinds.remedy(kind)}"
+      for kind, names in no_pictures.items()
+      for name in names
+    ),
+    *(f"{folder}: a class folder without a picture" for folder in empty),
+    *(f"{name}: there is no such file" for name in missing),
+  ]
+  if left_out and not skip:
+    problems.append(_no_pictures(no_pictures, empty, missing))
   if deep:
     problems.insert(0, _too_deep(place, deep))
   if shared:
@@ -109,7 +201,25 @@ def find(place: tree.Tree, parents: Mapping[str, str]) -> dict[str, Class]:
     raise types.InputError(
       f"{place.path} cannot be used: {'; '.join(problems)}"
     )
-  return classes
+  return Found(classes, left_out, root)
+
+
+def _no_pictures(
+  no_pictures: Mapping[str, list[str]], empty: list[str], missing: list[str]
+) -> str:
+  """Says which files are no pictures, by what they are instead."""
+  said = [
+    f"{len(names)} of its files: {kinds.remedy(kind)} ({_some(names)})"
+    for kind, names in no_pictures.items()
+  ]
+  if empty:
+    what = "class folder has" if len(empty) == 1 else "class folders have"
+    said.append(f"{len(empty)} {what} no picture ({_some(empty)})")
+  if missing:
+    said.append(
+      f"{len(missing)} files of a table are not there ({_some(missing)})"
+    )
+  return f"{'; '.join(said)}; skip_bad=True leaves out what cannot be read"
 
 
 def _in_several(place: tree.Tree, shared: Mapping[str, str]) -> str:
@@ -120,7 +230,8 @@ def _in_several(place: tree.Tree, shared: Mapping[str, str]) -> str:
   return (
     f"{len(names)} {what} in more than one of the folders "
     f"{', '.join(map(_base, folders))} ({_some(names)}); few-shot splits share "
-    f"no class: {_point(place)} one of them"
+    f"no class: {_point(place)} one of them, or give same_classes=True to draw "
+    "support and queries from different ones"
   )
 
 
@@ -142,7 +253,7 @@ def _too_deep(place: tree.Tree, deep: Mapping[str, list[str]]) -> str:
 
 def _point(place: tree.Tree) -> str:
   first = "" if place.kind == "folder" else f"unpack the {place.kind} and "
-  return f"{first}point --source at"
+  return f"{first}point source at"
 
 
 def _some(names: list[str], separator: str = ", ", limit: int = 5) -> str:

@@ -132,6 +132,26 @@ def read(
   return data
 
 
+def head(where: listing.FileRange | listing.ZipMember, num_bytes: int) -> bytes:
+  """The first bytes of a file, or all of a shorter one.
+
+  Raises:
+    InputError: if the archive is damaged.
+  """
+  if isinstance(where, listing.ZipMember):
+    with refuse_broken(where.path):
+      archive = _zip(where.path)
+      with _lock:
+        member = archive.open(where.name)
+      with member:
+        return member.read(num_bytes)
+  with open(where.path, "rb") as file:
+    file.seek(where.offset)
+    return file.read(
+      num_bytes if where.size < 0 else min(num_bytes, where.size)
+    )
+
+
 def is_tar(path: str | os.PathLike[str]) -> bool:
   """Whether a file, decompressed, begins as a tar does."""
   opener = _opener(path)

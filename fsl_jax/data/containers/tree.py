@@ -17,6 +17,7 @@ from fsl_jax.data.containers import archives, names
 
 File = archives.File
 join = names.join
+head = archives.head
 read = archives.read
 tar_files = archives.tar_files
 
