@@ -69,27 +69,40 @@ class Choice(NamedTuple):
   rule: str
 
 
-def most_changed(
+def both_directions(
   section: rows.Section,
   after: str = "transductive_finetune",
   before: str = rows.BASELINE,
 ) -> Choice:
-  """The first episode in which the most predictions differ.
+  """The episode that shows best what a method corrects and what it breaks.
 
-  It shows what a method does, not how well it does: the sheet says so.
+  The smaller of the two numbers of queries decides, then all predictions that
+  differ, then the order of drawing. The rule says so where no episode has
+  both.
 
   Raises:
     InputError: if a method is not in the section, or no episode is finite.
   """
   first, second, finite = _pair(section, before, after)
-  changed = (first.predictions != second.predictions).sum(1)
-  position = int(np.where(finite, changed, -1).argmax())
+  is_query = first.labels >= 0
+  was_right = (first.predictions == first.labels) & is_query
+  is_right = (second.predictions == second.labels) & is_query
+  better = (is_right & ~was_right).sum(1)
+  worse = (was_right & ~is_right).sum(1)
+  changed = ((first.predictions != second.predictions) & is_query).sum(1)
+  scores = np.minimum(better, worse) * (is_query.shape[1] + 1) + changed
+  position = int(np.where(finite, scores, -1).argmax())
   episode = int(first.index[position])
+  counts = (
+    f"{better[position]} wrong predictions become correct, {worse[position]} "
+    "correct ones wrong"
+  )
+  if better[position] and worse[position]:
+    why = f"chosen because it shows both directions: {counts}"
+  else:
+    why = f"no episode shows both directions; in this one {counts}"
   return Choice(
-    position,
-    episode,
-    f"Episode {episode}: the first of those with the most changed predictions "
-    f"({changed[position]}), so not a typical one.",
+    position, episode, f"Episode {episode}, {why}; not a typical one."
   )
 
 
@@ -101,7 +114,7 @@ def median_difference(
   """The first episode whose paired difference is the (lower) median.
 
   Raises:
-    InputError: as `most_changed`.
+    InputError: as `both_directions`.
   """
   first, second, finite = _pair(section, before, after)
   # Rounded, or 0.8 - 0.6 and 0.6 - 0.4 would not be the same difference.
