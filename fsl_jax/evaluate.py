@@ -273,12 +273,10 @@ def check_checkpoint(
 
 
 def _bar(total: int, missing: int, name: str, enabled: bool) -> Any:
-  import tqdm
-
-  return tqdm.tqdm(
+  return devices.bar(
     total=total,
     initial=total - missing,
     desc=name,
     unit="episode",
-    disable=not (enabled and devices.is_first_process()),
+    enabled=enabled,
   )

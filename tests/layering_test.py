@@ -59,6 +59,8 @@ ONLY_IN = {
   "array_record": {"data"},
   "matplotlib": {"report"},
   "PIL": {"data", "report"},
+  # A bar of its own would not know that stderr is a log.
+  "tqdm": {"devices"},
 }
 NOWHERE = {"tensorflow", "torch", "pickle", "chex"}
 # Files that may import one of them all the same: the pickles of others are
