@@ -143,6 +143,18 @@ def test_arrays_are_read_without_pickles():
         assert node.value.value is False, path
 
 
+@pytest.mark.parametrize(
+  "path",
+  # `data` is prepared by a script; its own tests are about its messages.
+  [path for path in FILES if part_of(path) != "data"],
+  ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_nothing_refers_to_what_an_installed_package_lacks(path):
+  """Whoever installed it with pip has no scripts and no documents."""
+  for word in ("experiments/", "docs/", "README", "fsl_jax["):
+    assert word not in path.read_text(encoding="utf-8")
+
+
 def test_losses_and_heads_know_no_method():
   """Level 1 of the folder: formulas, below the methods made of them."""
   for name in ("losses", "heads", "micro_batches"):

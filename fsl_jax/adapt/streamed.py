@@ -7,7 +7,7 @@ batch is an update of its own; `steps` stays the number of epochs. Adam moves
 a weight by about the learning rate at each update, whatever the batch, so the
 learning rate stays and the number of updates grows with the set. On the
 validation classes of CIFAR-FS that gains accuracy over updates on the whole
-set, the more the larger it is (experiments/README.md).
+set, the more the larger it is.
 """
 
 import itertools
