@@ -95,8 +95,9 @@ def drawings(results: Sequence[wording.Result]) -> list[Figure]:
         Figure(
           store.file_name(result),
           "figure3",
-          f"{wording.cell(result)}: accuracy against hardness, one marker per "
-          f"episode, {wording.counts(result['lines'])} per line.",
+          f"{wording.cell(result)}: accuracy against hardness, means of each "
+          "protocol with 95% intervals, lines through the episodes of all, "
+          f"{wording.counts(result['lines'])} per line.",
           functools.partial(figures.figure3, result),
         )
       )
