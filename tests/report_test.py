@@ -305,7 +305,9 @@ def test_choices_follow_their_rules():
   )
   choice = report.both_directions(section, "finetune")
   assert choice[:2] == (2, 12)
-  assert "1 wrong predictions become correct, 1 correct" in choice.rule
+  assert "predictions 1 become correct, of the correct ones 1" in choice.rule
+  # Of 40 queries 7 + 1 + 1 and 1 + 1.
+  assert "(in all episodes 22.5 % and 5.0 % of the queries)" in choice.rule
   # Where there is no such episode, the rule says so.
   section["finetune"] = dataclasses.replace(
     section["finetune"], predictions=np.where(predictions > 1, predictions, 0)

@@ -76,33 +76,33 @@ def both_directions(
 ) -> Choice:
   """The episode that shows best what a method corrects and what it breaks.
 
-  The smaller of the two numbers of queries decides, then all predictions that
-  differ, then the order of drawing. The rule says so where no episode has
-  both.
+  The smaller of both numbers of queries is to be large, then the greater one
+  small, then the episode early. The rule says so where no episode has both.
 
   Raises:
     InputError: if a method is not in the section, or no episode is finite.
   """
   first, second, finite = _pair(section, before, after)
-  is_query = first.labels >= 0
+  is_query = (first.labels >= 0) & finite[:, None]
   was_right = (first.predictions == first.labels) & is_query
   is_right = (second.predictions == second.labels) & is_query
   better = (is_right & ~was_right).sum(1)
   worse = (was_right & ~is_right).sum(1)
-  changed = ((first.predictions != second.predictions) & is_query).sum(1)
-  scores = np.minimum(better, worse) * (is_query.shape[1] + 1) + changed
-  position = int(np.where(finite, scores, -1).argmax())
-  episode = int(first.index[position])
-  counts = (
-    f"{better[position]} wrong predictions become correct, {worse[position]} "
-    "correct ones wrong"
-  )
-  if better[position] and worse[position]:
-    why = f"chosen because it shows both directions: {counts}"
+  small, great = np.minimum(better, worse), np.maximum(better, worse)
+  if small.any():
+    scores = small * (is_query.shape[1] + 1) - great
+    why = "chosen because it shows both directions"
   else:
-    why = f"no episode shows both directions; in this one {counts}"
+    scores, why = great, "no episode shows both directions"
+  position = int(np.where(finite, scores, scores.min() - 1).argmax())
+  episode = int(first.index[position])
+  shares = [f"{100 * n.sum() / is_query.sum():.1f} %" for n in (better, worse)]
   return Choice(
-    position, episode, f"Episode {episode}, {why}; not a typical one."
+    position,
+    episode,
+    f"Episode {episode}, {why}: of the wrong predictions {better[position]} "
+    f"become correct, of the correct ones {worse[position]} wrong (in all "
+    f"episodes {shares[0]} and {shares[1]} of the queries).",
   )
 
 
