@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fsl_jax import report, types
-from fsl_jax.report import behaviour, classes, table, text
+from fsl_jax.report import behaviour, classes, comparison, table, text
 
 EVIL = "a <script>alert('1')</script> & \"b\" $x_1$"
 NAMES = tuple("ABCDE")
@@ -335,6 +335,8 @@ def test_accuracy_and_its_difference_come_first():
   page = report.html("t", [_section()])
   heads = re.findall(r'<th scope="col">(\w+)', page)
   assert heads[:3] == ["method", "accuracy", "difference"]
+  both = comparison.comparison((_section(), _section()), ("A", "B"))
+  assert [c.plain for c in both.columns[:3]] == ["method", "difference", "A"]
 
 
 def test_cells_are_sorted_by_numbers():

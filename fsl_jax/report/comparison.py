@@ -147,8 +147,9 @@ def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
   return table.Table(
     [
       table.Column("method"),
-      *(table.Column(name, unit="% ± 95 %") for name in names),
+      # First, since a phone shows little beside the method.
       table.Column("difference", unit="pp ± 95 %"),
+      *(table.Column(name, unit="% ± 95 %") for name in names),
       table.Column("difference", unit="with classes, pp"),
       table.Column("p", unit="paired t"),
       table.Column("p", unit="Wilcoxon"),
@@ -159,7 +160,7 @@ def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
     ],
     [
       [
-        *_numbers(row),
+        *(method, difference, *accuracies),
         table.Cell(
           text.low_to_high(row.classes.low, row.classes.high), row.classes.low
         ),
@@ -178,6 +179,7 @@ def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
         ),
       ]
       for row in of_pair(pair)
+      for method, *accuracies, difference in [_numbers(row)]
     ],
   )
 
