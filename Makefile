@@ -15,8 +15,7 @@ install: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps -e . \
-	  --config-settings editable_mode=compat
+	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
 
 demo: install

@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
       provenance_a=stored_runs.provenance(paths[0]),
       provenance_b=stored_runs.provenance(paths[1]),
       names=names,
+      subject=stored_runs.subject(*paths),
     )
     print(f"page: {page}")
 

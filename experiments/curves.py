@@ -10,13 +10,14 @@ two curves have in common is computed once. The folder CURVE in it holds
 5, with the fitted lines.
 """
 
-import math
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import command_line
+import curve_kinds
 import judge_flags
+import numpy as np
 import scoring
 import subject_flags
 from absl import flags
@@ -24,50 +25,12 @@ from absl import flags
 from fsl_jax import adapt, episodes, report, types
 from fsl_jax.episodes import protocols, source
 
-
-class Curve(NamedTuple):
-  """What is varied."""
-
-  title: str
-  axis: str
-  name: str  # of the field of the protocol
-  values: tuple[str, ...]  # by default
-  logarithmic: bool
-
-
-_CURVES = {
-  "ways": Curve(
-    "Accuracy by ways", "Ways", "ways", ("2", "5", "10", "20"), True
-  ),
-  "shots": Curve(
-    "Accuracy by shots", "Shots", "shots", ("1", "2", "5", "10", "20"), True
-  ),
-  "queries": Curve(
-    "Accuracy by number of queries",
-    "Queries a class",
-    "queries",
-    ("1", "5", "15", "30"),
-    True,
-  ),
-  "dirichlet": Curve(
-    "Accuracy by imbalance of the queries",
-    "Concentration a of the queries' classes, Dirichlet(a)",
-    "queries",
-    ("balanced", "5", "2", "1"),
-    False,
-  ),
-  "hardness": Curve(
-    "Accuracy against hardness",
-    "Hardness (nats)",
-    "ways",
-    ("5", "10", "20"),
-    False,
-  ),
-}
 _HARDNESS_SHOTS = ("1", "5")
 _KEPT = ("query_use", "mean", "std", "ci95", "num_finite", "difference")
 
-_CURVE = flags.DEFINE_enum("curve", None, list(_CURVES), "What is varied.")
+_CURVE = flags.DEFINE_enum(
+  "curve", None, list(curve_kinds.CURVES), "What is varied."
+)
 _VALUES = flags.DEFINE_list(
   "values", None, "Its values; the default is by the curve."
 )
@@ -97,12 +60,11 @@ _JUDGE = judge_flags.define("own")
 def main(argv: list[str]) -> None:
   del argv
   name = command_line.required(_CURVE)
-  curve = _CURVES[name]
+  curve = curve_kinds.CURVES[name]
   labels = tuple(_VALUES.value or curve.values)
   if len(set(labels)) < len(labels):
     raise types.InputError(f"--values must differ, got {','.join(labels)}")
-  if curve.logarithmic:
-    list(map(_number, labels))
+  places = curve.places(labels)
   made = [
     protocols.make(**values)
     for label in labels
@@ -129,13 +91,15 @@ def main(argv: list[str]) -> None:
   )
   print(report.terminal(scored.sections))
   title = f"{scored.dataset.name}, {meta['backbone']['name']}"
-  page = _write(name, curve, labels, title, scored)
+  page = _write(name, curve, labels, places, title, scored)
   values = _values(name, labels, title, scored)
   scored.folder.write_json(f"{name}/curve.json", values)
   print(f"\ncurve: {page}")
 
 
-def _protocols(name: str, curve: Curve, label: str) -> list[dict[str, Any]]:
+def _protocols(
+  name: str, curve: curve_kinds.Curve, label: str
+) -> list[dict[str, Any]]:
   """Values of the protocols of one value of what is varied."""
   usual: dict[str, Any] = {
     "ways": _WAYS.value,
@@ -160,8 +124,9 @@ def _protocols(name: str, curve: Curve, label: str) -> list[dict[str, Any]]:
 
 def _write(
   name: str,
-  curve: Curve,
+  curve: curve_kinds.Curve,
   labels: Sequence[str],
+  places: Sequence[float],
   title: str,
   scored: scoring.Scored,
 ) -> pathlib.Path:
@@ -170,20 +135,16 @@ def _write(
   # Hardness is no number of the protocol; every report draws it.
   if name != "hardness":
     points = [
-      report.sweep.Point(
-        label,
-        math.log2(_number(label)) if curve.logarithmic else place,
-        section,
-      )
-      for place, (label, section) in enumerate(
-        zip(labels, scored.sections, strict=True)
-      )
+      report.sweep.point(*values)
+      for values in zip(labels, places, scored.sections, strict=True)
     ]
     figures.append(
       report.Figure(
         name,
         curve.title,
-        report.sweep.accuracy_along(points, curve.axis, title),
+        report.sweep.accuracy_along(
+          points, curve.axis, title, joined=curve.logarithmic
+        ),
         report.sweep.caption(points, curve.axis),
       )
     )
@@ -193,6 +154,7 @@ def _write(
     title=f"{curve.title}: {title}",
     provenance=scored.provenance,
     notes=scored.notes,
+    subject=scored.subject,
     class_names=scored.dataset.class_names,
     figures=figures,
   )
@@ -228,16 +190,32 @@ def _values(
         "name": section["protocol_name"],
         "text": section["protocol_text"],
         "num_classes": _num_classes(source),
+        "hardness": _hardness(scored_section),
         "methods": {
           method: {key: row[key] for key in _KEPT}
           for method, row in section["methods"].items()
         },
       }
-      for label, section, source in zip(
-        labels, summary["sections"], scored.sources, strict=True
+      for label, section, source, scored_section in zip(
+        labels,
+        summary["sections"],
+        scored.sources,
+        scored.sections,
+        strict=True,
       )
     ],
     "lines": summary["hardness_lines"],
+  }
+
+
+def _hardness(section: report.Section) -> dict[str, float] | None:
+  """Nats; None where it was not computed."""
+  values = report.rows.first(section).hardness
+  values = values[np.isfinite(values)]
+  if not len(values):
+    return None
+  return {
+    name: float(getattr(values, name)()) for name in ("mean", "min", "max")
   }
 
 
@@ -264,16 +242,6 @@ def _command(name: str, labels: Sequence[str]) -> str:
         value = ",".join(value)
       parts.append(f"--{flag.name}={value}")
   return " ".join(["python experiments/curves.py", *parts])
-
-
-def _number(label: str) -> float:
-  try:
-    number = float(label)
-  except ValueError:
-    number = 0.0
-  if number <= 0:
-    raise types.InputError(f"--values must be numbers, got {label!r}")
-  return number
 
 
 if __name__ == "__main__":

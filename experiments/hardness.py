@@ -75,6 +75,8 @@ def main(argv: list[str]) -> None:
       judged,
       dataset.class_names,
       title=f"Hardness: {dataset.name}, {dataset.split}",
+      subject=f"{dataset.num_classes} {dataset.split} classes of "
+      f"{dataset.name}, by the logits of {_JUDGE.name.value} at {size} px",
       provenance={
         "config": folder.read_json("config.json"),
         "starts": folder.read_json("provenance.json"),

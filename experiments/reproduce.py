@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
   )
   wanted = _wanted()
   if _LIST.value:
-    print(status.table(wanted, place, results_dir))
+    print(status.table(wanted, place, results_dir, _is_listed))
     return
   failed = [
     cell for cell in wanted if not _do(cell, place, results_dir, wanted)
@@ -156,15 +156,33 @@ def _do(
   return True
 
 
-def _wanted() -> list[cells.Cell]:
-  """The cells that the flags name."""
+def _targets() -> list[str]:
+  """The targets that the flags name."""
   targets = {
     f"table{_TABLE.value}": _TABLE.value,
     f"figure{_FIGURE.value}": _FIGURE.value,
     "compute": _COMPUTE.value,
     "ablation": _ABLATION.value,
   }
-  named = [target for target, given in targets.items() if given]
+  return [target for target, given in targets.items() if given]
+
+
+def _is_listed(result: store.Json) -> bool:
+  """Whether a file of results is of what the flags name."""
+  flags_of = (_DATASET, _BACKBONE, _SPLIT, _ABLATION)
+  given = {flag.name: flag.value for flag in flags_of if flag.value}
+  if given.get("ablation") == "all":
+    del given["ablation"]
+  if _DTYPE.present:
+    given["dtype"] = _DTYPE.value
+  return result["target"] in (_targets() or programme.TARGETS) and all(
+    result[name] == value for name, value in given.items()
+  )
+
+
+def _wanted() -> list[cells.Cell]:
+  """The cells that the flags name."""
+  named = _targets()
   if not named:
     if not _LIST.value:
       raise types.InputError(

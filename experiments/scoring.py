@@ -64,6 +64,7 @@ class Scored(NamedTuple):
   sections: Sequence[report.Section]  # one per source
   sources: list[episodes.source.Source]
   notes: list[str]
+  subject: str  # network and data in words
 
   @property
   def dataset(self) -> types.ClassIndexed:
@@ -93,6 +94,7 @@ def run(
       scored.folder.path,
       scored.sections,
       title=plan.title,
+      subject=scored.subject,
       provenance=scored.provenance,
       notes=scored.notes,
       sheet=_sheet(*first),
@@ -165,11 +167,11 @@ def evaluated(
     sections,
     list(plan.sources),
     [
-      _trained_on(meta),
       copies_note(images, plan.data_dir),
       *plan.notes,
       *_hardness_notes(plan, images),
     ],
+    _subject(meta, images),
   )
 
 
@@ -244,11 +246,12 @@ def _judge(
   )
 
 
-def _trained_on(meta: Mapping[str, Any]) -> str:
+def _subject(meta: Mapping[str, Any], dataset: types.ClassIndexed) -> str:
   trained = meta["data"]
   return (
-    f"The network, {meta['backbone']['name']}, was trained on split "
-    f"{trained['split']!r} of {trained['name']}."
+    f"{meta['backbone']['name']}, trained on the {trained['split']} classes of "
+    f"{trained['name']} and evaluated on the {dataset.num_classes} "
+    f"{dataset.split} classes of {dataset.name} at {dataset.image_size_px} px"
   )
 
 
@@ -281,7 +284,7 @@ def _sheet(
     return None
   if not np.isfinite(section[after].accuracy).any():
     return None
-  choice = report.most_changed(section)
+  choice = report.both_directions(section)
   rows, dataset = source.rows(choice.episode), source.dataset
   if len(rows.support) + len(rows.query) > _MOST_PICTURES:
     return None

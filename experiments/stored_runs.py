@@ -49,6 +49,17 @@ def _config(path: pathlib.Path) -> Any:
   return config
 
 
+def subject(*paths: pathlib.Path) -> str:
+  """ "the novel classes of icons, with conv64": data and networks."""
+  configs = [_config(path) for path in paths]
+  data = configs[0]["data"]
+  networks = dict.fromkeys(config["backbone"]["name"] for config in configs)
+  return (
+    f"the same episodes of the {data['split']} classes of {data['name']}, with "
+    + " and ".join(networks)
+  )
+
+
 def counterpart(
   section: Section, sections: Sequence[Section]
 ) -> Section | None:

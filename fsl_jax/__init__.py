@@ -1,4 +1,4 @@
-"""Few-shot image classification: a baseline that is hard to argue with.
+"""Few-shot image classification: fine-tuning of the whole network.
 
 The map, in the order in which data flows:
 

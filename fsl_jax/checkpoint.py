@@ -98,7 +98,7 @@ def restore(
   if not (path / _METADATA).is_file():
     raise types.InputError(
       f"no checkpoint at {path}: expected a folder written by "
-      "experiments/pretrain.py or fsl_jax.checkpoint.save"
+      "fsl_jax.pretrain.run (checkpoints/best) or fsl_jax.checkpoint.save"
     )
   try:
     with _orbax(alone=True) as orbax:

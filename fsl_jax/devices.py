@@ -107,6 +107,21 @@ def is_first_process() -> bool:
   return jax.process_index() == 0
 
 
+def bar(items: Any = None, *, enabled: bool = True, **options: Any) -> Any:
+  """A tqdm bar of process 0, if stderr is a terminal: a log would get a line
+  for every step of it.
+
+  Args:
+    items: what it iterates over; None if its `update` is called.
+    enabled: False draws nothing.
+    **options: of `tqdm.tqdm`.
+  """
+  import tqdm
+
+  is_shown = enabled and is_first_process()
+  return tqdm.tqdm(items, disable=None if is_shown else True, **options)
+
+
 def first_of(number: int) -> int:
   """The number of process 0, in every process; they wait for each other."""
   return int(multihost_utils.broadcast_one_to_all(np.int32(number)))

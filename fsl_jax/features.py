@@ -93,8 +93,6 @@ def _compute(
   dataset: types.ClassIndexed,
   progress: bool,
 ) -> np.ndarray:
-  import tqdm
-
   def of_batch(variables, images):
     outputs, _ = backbone.apply(variables, augment.prepare(images), train=False)
     return jnp.concatenate([outputs.logits, outputs.features], axis=1)
@@ -106,11 +104,8 @@ def _compute(
   batch_size = -(-_BATCH_SIZE // mesh.size) * mesh.size
   n = len(dataset.class_ids)
   parts: list[Any] = []
-  with tqdm.tqdm(
-    total=n,
-    desc="features",
-    unit="image",
-    disable=not (progress and devices.is_first_process()),
+  with devices.bar(
+    total=n, desc="features", unit="image", enabled=progress
   ) as bar:
     for start in range(0, n, batch_size):
       # The last batch is filled up, so that there is one program.

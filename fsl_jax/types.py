@@ -291,7 +291,6 @@ class ApplyFn(Protocol):
     *,
     train: bool,
     mask: jax.Array | None = None,
-    groups: int = 1,
   ) -> tuple[Outputs, Any]:
     """Runs the network.
 
@@ -301,10 +300,11 @@ class ApplyFn(Protocol):
       train: True normalises with the statistics of this batch and returns
         moved running statistics; False uses the running statistics.
       mask: [M] bool; images where it is False do not enter the statistics.
-      groups: G, a divisor of M; in training, each of G consecutive parts of the
-        batch is normalised with its own statistics, and those of the first
-        part move the running ones. Only pre-training passes it, and only to
-        networks with batch statistics.
+
+    Networks of `backbones.create` also take `groups: int`, a divisor G of M: in
+    training, each of G consecutive parts of the batch is normalised with its
+    own statistics, and those of the first part move the running ones. Only
+    pre-training with `batch_norm_group` passes it.
 
     Returns:
       `Outputs`, and the new `batch_stats` (unchanged unless `train`).

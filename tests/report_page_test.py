@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fsl_jax import report, types
-from fsl_jax.report import behaviour, classes, table, text
+from fsl_jax.report import behaviour, classes, comparison, table, text
 
 EVIL = "a <script>alert('1')</script> & \"b\" $x_1$"
 NAMES = tuple("ABCDE")
@@ -284,6 +284,61 @@ def test_policy_lets_the_one_script_run_and_no_other():
   assert html_lib.escape(EVIL) in page
 
 
+def test_columns_without_anything_are_left_out():
+  columns = [table.Column(name) for name in ("method", "empty", "full")]
+  shown = table.Table(
+    columns,
+    [
+      [table.Cell("a"), table.Cell(""), table.Cell("1", 1)],
+      [table.Cell("b"), table.Cell("", math.nan), table.Cell("", math.nan)],
+    ],
+  )
+  for words in (
+    table.html(shown, "t"),
+    table.markdown(shown),
+    "\n".join(table.lines(shown)),
+  ):
+    assert "empty" not in words
+    assert "full" in words
+  # Nothing to compare with: no difference, no p.
+  alone = {"support_init": _section()["support_init"]}
+  assert "difference" not in report.html("t", [alone])
+
+
+def test_the_first_sentence_has_network_data_and_outcome():
+  section = _long(40, 0.0, 0)
+
+  def gaining(low, high):
+    more = section["finetune"].accuracy + np.linspace(low, high, 40)
+    better = dataclasses.replace(section["finetune"], accuracy=more)
+    return section | {"finetune": better}
+
+  def lead(*sections):
+    page = report.html("t", list(sections), subject="net on data")
+    return html_lib.unescape(re.search(r'class="lead">([^<]*)<', page)[1])
+
+  better = gaining(0.05, 0.15)
+  row = report.rows.of_section(better)[1]
+  first, rest = lead(better).split(" %, ")
+  assert first.startswith("net on data: in 2 to 3 ways, any shots episodes ")
+  assert f"fine-tuning has the highest accuracy, {100 * row.mean:.2f}" in first
+  assert rest.startswith("+10.00 ± 0.92 pp against support-based initial")
+  assert "not significantly different" not in rest
+  assert "(not significantly different)" in lead(gaining(-0.1, 0.11))
+  words = lead(*[better] * 3, gaining(-0.2, -0.1))
+  assert "of 4 protocols the highest accuracy is that of" in words
+  assert "fine-tuning in 3, support-based initialisation in 1" in words
+
+
+def test_accuracy_and_its_difference_come_first():
+  """A phone shows two columns beside the method."""
+  page = report.html("t", [_section()])
+  heads = re.findall(r'<th scope="col">(\w+)', page)
+  assert heads[:3] == ["method", "accuracy", "difference"]
+  both = comparison.comparison((_section(), _section()), ("A", "B"))
+  assert [c.plain for c in both.columns[:3]] == ["method", "difference", "A"]
+
+
 def test_cells_are_sorted_by_numbers():
   shown = table.Table(
     [table.Column("name"), table.Column("x"), table.Column("y")],
@@ -332,7 +387,7 @@ def test_comparison_by_hand():
   # p = 1 - 2 atan(3) / pi.
   assert found["p_t"] == pytest.approx(1 - 2 * math.atan(3) / math.pi)
   assert methods["finetune"]["verdict"] == (
-    "not told apart: +37.50 ± 17.32 points (p = 0.20)"
+    "not significantly different: +37.50 ± 17.32 pp (p = 0.20)"
   )
 
 
@@ -344,7 +399,7 @@ def test_comparison_says_which_is_better():
   )
   pairs = [(first | {"finetune": better}, second)]
   output = report.comparison_terminal(pairs, ("this one", "that one, and more"))
-  assert "fine-tuning: this one is better by 15.00 ± 0.92 points" in output
+  assert "fine-tuning: this one is better by 15.00 ± 0.92 pp" in output
   words = " ".join(output.split())
   # All episodes are of the same classes, so of others nothing is known.
   assert (

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fsl_jax import report, types
+from fsl_jax.report import hardness_chart
 
 ACCURACY = {
   "support_init": [0.4, 0.6, 0.5, 0.5],
@@ -247,22 +248,79 @@ def test_hardness_legend_has_the_area():
   assert f"support-based initialisation: area {area:.1f} %·nats, n = 4" in text
 
 
+def test_hardness_has_a_mark_per_method_and_protocol():
+  """Of one protocol, one per quarter; the episodes do not cover each other."""
+  marks = hardness_chart.marks(
+    "m", "p", np.array([3.0, 1, np.nan, 2]), np.array([0.2, 0.6, 0.5, np.nan])
+  )
+  assert marks == [("m", "p", 2.0, pytest.approx(0.4), marks[0].ci95)]
+  # 0.4 around its mean: 1.96 times 0.2 over the root of 2.
+  assert marks[0].ci95 == pytest.approx(1.96 * 0.2 / math.sqrt(2))
+  halves = hardness_chart.marks(
+    "m", "p", np.arange(4.0)[::-1], np.arange(4.0) / 10, parts=2
+  )
+  assert [mark.hardness for mark in halves] == [0.5, 2.5]
+  assert [mark.accuracy for mark in halves] == pytest.approx([0.25, 0.05])
+  two = report.accuracy_against_hardness([_section(), _section()])
+  assert "2 protocols, 4 episodes per protocol" in two
+
+
+def test_a_line_spans_its_data_within_0_and_100_percent():
+  line = hardness_chart.Line("m", -0.2, 0.9, 1.0, 2, low=0.5, high=1.0)
+  assert hardness_chart.ends(line) == (
+    [0.5, 1.0],
+    pytest.approx([80.0, 70.0]),
+  )
+  nats, percent = hardness_chart.ends(
+    line._replace(slope=-0.4, intercept=1.3, high=9.0)
+  )
+  assert nats == pytest.approx([0.75, 3.25])
+  assert percent == pytest.approx([100.0, 0.0])
+  assert hardness_chart.ends(hardness_chart.Line("m")) == ([], [])
+
+
+def test_points_of_categories_or_two_points_are_not_joined():
+  points = [
+    report.sweep.point(label, place, _section())
+    for place, label in enumerate("abc")
+  ]
+  joined, apart, two = (
+    report.sweep.accuracy_along(shown, "x", "t", joined=joined)
+    for shown, joined in ((points, True), (points, False), (points[:2], True))
+  )
+  # The initialisation's dashes, the look of no other line.
+  assert "stroke-dasharray: 1.6," in joined
+  assert "stroke-dasharray: 1.6," not in apart
+  assert "stroke-dasharray: 1.6," not in two
+
+
 def test_choices_follow_their_rules():
   section = _section()
+  # All are called 0, of labels 0 0 1 1 2 2 ...: two are right.
   predictions = np.zeros((4, 10), np.int64)
-  predictions[1, :3] = predictions[2, :3] = 1
+  predictions[1, 2:9] = [1, 1, 2, 2, 3, 3, 4]  # seven better
+  predictions[2, 1:3] = predictions[3, 1:3] = 1  # one better, one worse
   section["finetune"] = dataclasses.replace(
     section["finetune"], predictions=predictions
   )
-  choice = report.most_changed(section, "finetune")
+  choice = report.both_directions(section, "finetune")
+  assert choice[:2] == (2, 12)
+  assert "predictions 1 become correct, of the correct ones 1" in choice.rule
+  # Of 40 queries 7 + 1 + 1 and 1 + 1.
+  assert "(in all episodes 22.5 % and 5.0 % of the queries)" in choice.rule
+  # Where there is no such episode, the rule says so.
+  section["finetune"] = dataclasses.replace(
+    section["finetune"], predictions=np.where(predictions > 1, predictions, 0)
+  )
+  choice = report.both_directions(section, "finetune")
   assert choice[:2] == (1, 11)
-  assert "most changed predictions (3)" in choice.rule
+  assert "no episode shows both directions" in choice.rule
   # Differences .1 .2 -.1 .2: the lower median is .1.
   choice = report.median_difference(section, "finetune")
   assert choice[:2] == (0, 10)
   assert "+10.0 points" in choice.rule
   with pytest.raises(types.InputError, match="did you mean 'finetune'"):
-    report.most_changed(section, "finetunes")
+    report.both_directions(section, "finetunes")
   section["finetune"] = dataclasses.replace(
     section["finetune"], accuracy=np.full(4, np.nan)
   )

@@ -26,6 +26,7 @@ from fsl_jax import backbones, episodes, pretrain, types
 from fsl_jax.backbones import cost as network_cost
 
 _CONV = cells.Network("cifar_fs", "conv64", "train")
+_OTHER = ("cifar_fs", "conv64", "train+val")
 _FULL, _QUICK, _TOY = (budgets.named(name) for name in ("full", "quick", "toy"))
 
 
@@ -241,6 +242,32 @@ class TestCost:
     quick = cost.of_cell(_cell("table1"), _place(tmp_path, _QUICK))
     assert quick["pretrain"] == forward * 6 * 3 * 150 * 256
     assert quick["judge"] == forward * 38_400
+
+  @pytest.mark.parametrize(("name", "size"), cost._FORWARD)
+  def test_table_of_networks_is_what_they_do(self, name, size):
+    network = backbones.create(name, num_classes=7, image_size_px=size)
+    assert cost._forward_of(name, 7, size) == network_cost.forward_flop(network)
+
+  def test_what_cells_share_is_counted_once(self, tmp_path):
+    place, counted = _place(tmp_path), cost.Counted()
+    table, figure = _cell("table1"), _cell("figure3")
+    alone = [sum(cost.of_cell(c, place).values()) for c in (table, figure)]
+    first, second = (cost.of_cell(c, place, counted) for c in (table, figure))
+    assert sum(first.values()) == alone[0]
+    assert "pretrain" not in second
+    # Two methods at 5 ways are those of the table; 1,000 episodes of each.
+    shared = [job for job in figure.jobs if job in table.jobs]
+    assert len(shared) == 4
+    assert sum(second.values()) == pytest.approx(
+      alone[1]
+      - first["pretrain"]
+      - first["judge"]
+      - sum(cost.of_job(job, place) for job in shared)
+    )
+    assert not any(cost.of_cell(table, place, counted).values())
+    # A run of another budget has files of its own.
+    quick = cost.of_cell(table, _place(tmp_path, _QUICK), counted)
+    assert quick["pretrain"] > 0
 
   def test_a_frozen_backbone_is_cheaper(self, tmp_path):
     cell = _cell("ablation", ablation="frozen_backbone")
@@ -515,9 +542,51 @@ class TestStatus:
     )
     assert "pre-trained, 40 of 6,000 episodes" in state()
     TestStore()._written(tmp_path / "results", 300)
-    assert "done with 300 episodes" in state()
+    assert "done, n = 300" in state()
     TestStore()._written(tmp_path / "results", 1000)
-    assert state().split()[1] == "done"
+    assert "done, n = 1,000" in state()
+
+  def test_every_file_of_results_is_done(self, tmp_path):
+    """Whatever its target and budget; those of the repository are."""
+    results = pathlib.Path(__file__).parents[1] / "results"
+    paths = sorted(results.glob("*.json"))
+    wanted = [_cell("table1"), _cell("table1", cells.Network(*_OTHER))]
+    lines = status.table(wanted, _place(tmp_path), results).splitlines()[1:]
+    assert [line.split()[0] for line in lines[: len(paths)]] == [
+      path.stem for path in paths
+    ]
+    for line in lines[: len(paths)]:
+      assert "done, " in line
+      assert ("quick" in line.split("done, ")[1]) == ("-quick" in line)
+      assert "recipe" not in line
+      assert line.split()[-1] != "?"
+    # Wanted cells that are not among them, the sum, what it means.
+    stems = {path.stem for path in paths}
+    missing = [cell.name for cell in wanted if cell.name not in stems]
+    rest = lines[len(paths) :]
+    assert [line.split()[0] for line in rest[: len(missing)]] == missing
+    assert all("missing" in line for line in rest[: len(missing)])
+    assert rest[len(missing)].startswith("all ")
+    assert len(rest) == len(missing) + 2
+
+    def is_figure(result):
+      return result["target"] == "figure3"
+
+    table = status.table([], _place(tmp_path), results, is_figure)
+    assert "figure3-fc100" in table
+    assert "table1" not in table
+
+  def test_results_of_another_recipe_say_so(self, tmp_path):
+    cell = TestStore()._written(tmp_path, 1000)
+    path = store.path(cell, _FULL, tmp_path)
+    path.write_text(path.read_text().replace("[40, 80]", "[20, 80]"))
+    (line,) = [
+      line
+      for line in status.table([cell], _place(tmp_path), tmp_path).splitlines()
+      if line.startswith(cell.name)
+    ]
+    assert "done" in line
+    assert "another recipe" in line
 
 
 def test_toy_takes_the_first_images_of_each_class():

@@ -4,12 +4,13 @@ import copy
 import json
 import pathlib
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 from reproduction import (
   analyses,
-  figures,
+  curves,
   page,
   programme,
   tables,
@@ -409,17 +410,6 @@ def test_figures_tell_what_they_show(target):
   assert text == figure.draw()
 
 
-def test_a_line_spans_its_data_within_0_and_100_percent():
-  result = _figure3()
-  points = result["points"][:1]
-  ends = figures._ends({"slope": -20.0, "intercept": 90.0}, points)
-  # Only the first two episodes have both hardness and accuracy.
-  assert [list(end) for end in ends] == [[0.5, 1.0], [80.0, 70.0]]
-  hardness, accuracy = figures._ends({"slope": -40.0, "intercept": 130}, points)
-  assert list(hardness) == [0.75, 1.0]
-  assert list(accuracy) == [100.0, 90.0]
-
-
 def test_results_are_loaded_by_name_full_before_quick(tmp_path):
   results = [_table1(budget="quick"), _table1(), _ablation()]
   loaded = page.load(_write(tmp_path, *results))
@@ -487,6 +477,58 @@ def test_update_writes_what_differs_and_is_then_not_stale(tmp_path):
   assert page.stale(results, tmp_path) == [readme]
   (docs / "figures" / "against-paper.svg").unlink()
   assert len(page.stale(results, tmp_path)) == 2
+
+
+def test_figures_whose_results_are_gone_are_removed(tmp_path):
+  results = _write(tmp_path / "results", _table1(), _figure3())
+  figures = tmp_path / "docs" / "figures"
+  curve = ROOT / "results" / "curves" / "ways-icons-conv64.json"
+  (results / "curves").mkdir()
+  shutil.copy(curve, results / "curves")
+  page.update(results, tmp_path)
+  own = figures / "drawn_by_hand.svg"
+  own.write_text("<svg/>")
+  gone = [
+    figures / "figure3-cifar_fs-conv64-train.svg",
+    figures / "ways-icons-conv64.svg",
+  ]
+  assert all(path.exists() for path in gone)
+  (results / "figure3-cifar_fs-conv64-train.json").unlink()
+  (results / "curves" / curve.name).unlink()
+  assert page.stale(results, tmp_path) == gone
+  assert page.update(results, tmp_path) == gone
+  assert sorted(figures.iterdir()) == [figures / "against-paper.svg", own]
+
+
+def test_curves_are_drawn_from_what_is_kept():
+  """Means, differences and hardness of the files in results/curves."""
+  kept = {c["file"]: c for c in curves.load(ROOT / "results" / "curves")}
+  drawn = {
+    figure.name: figure.draw for figure in page.curve_drawings([*kept.values()])
+  }
+  assert drawn.keys() == kept.keys()
+  text = drawn["ways-cifar_fs-conv64"]()
+  row = kept["ways-cifar_fs-conv64"]["points"][0]["methods"]["finetune"]
+  assert (
+    f"fine-tuning {100 * row['mean']:.2f} ± {100 * row['ci95']:.2f}" in text
+  )
+  assert "CIFAR-FS, conv64" in text
+  hardness = kept["hardness-icons-conv64"]
+  line = hardness["lines"]["finetune"]
+  assert f"area {line['area']:.1f} %·nats" in drawn["hardness-icons-conv64"]()
+  for point in hardness["points"]:
+    del point["hardness"]
+  assert page.curve_drawings([hardness]) == []
+
+
+def test_a_column_that_no_row_fills_is_left_out():
+  table = wording.table(["a", "b", "c"], [["1", "", ""], ["2", "", "3"]])
+  assert table.splitlines() == [
+    "| a | c |",
+    "|---|---|",
+    "| 1 |  |",
+    "| 2 | 3 |",
+  ]
 
 
 def test_an_unknown_block_is_refused_with_the_document(tmp_path):

@@ -106,14 +106,17 @@ def spread(values: list[float]) -> dict[str, float]:
   }
 
 
-def product_rate(dtype: str) -> float:
-  """Matrix products that this machine does, in FLOP/s, of random values."""
+def product_rate(dtype: str, repeats: int = 12) -> float:
+  """Matrix products that this machine does, in FLOP/s, of random values.
+
+  The best of `repeats`, the first of which compiles.
+  """
   size = 2048 if jax.default_backend() == "cpu" else 8192
   keys = jax.random.split(jax.random.key(0))
   a, b = (jax.random.normal(k, (size, size), jnp.dtype(dtype)) for k in keys)
   product = jax.jit(jnp.matmul)
   times = []
-  for _ in range(12):
+  for _ in range(repeats):
     start = time.perf_counter()
     jax.block_until_ready(product(a, b))
     times.append(time.perf_counter() - start)

@@ -5,7 +5,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import curve_kinds
+
 from fsl_jax import types
+from fsl_jax.report import hardness_chart, sweep
 from reproduction import wording
 
 _KEYS = {"curve", "title", "command", "points", "lines", "commits", "device"}
@@ -27,8 +30,75 @@ def load(folder: pathlib.Path) -> list[dict[str, Any]]:
       raise types.InputError(f"{path} is damaged ({error})") from error
     if missing:
       raise types.InputError(f"{path} lacks {', '.join(sorted(missing))}")
-    found.append(curve)
+    found.append(curve | {"file": path.stem})
   return found
+
+
+def has_figure(curve: Mapping[str, Any]) -> bool:
+  """Hardness may not have been computed."""
+  is_against_hardness = curve["curve"] == "hardness"
+  return not is_against_hardness or all(
+    point.get("hardness") for point in curve["points"]
+  )
+
+
+def figure(curve: Mapping[str, Any]) -> str:
+  """A curve as SVG."""
+  kind = curve_kinds.CURVES[curve["curve"]]
+  if curve["curve"] == "hardness":
+    return _hardness(curve)
+  labels = [point["label"] for point in curve["points"]]
+  points = [
+    sweep.Point(
+      label,
+      place,
+      {name: _estimate(row) for name, row in point["methods"].items()},
+      min(row["num_finite"] for row in point["methods"].values()),
+    )
+    for label, place, point in zip(
+      labels, kind.places(labels), curve["points"], strict=True
+    )
+  ]
+  return sweep.accuracy_along(
+    points, kind.axis, _title(curve), joined=kind.logarithmic
+  )
+
+
+def _title(curve: Mapping[str, Any]) -> str:
+  return ", ".join(map(wording.known, curve["title"].split(", ")))
+
+
+def _estimate(row: Mapping[str, Any]) -> sweep.Estimate:
+  found = row["difference"]
+  return sweep.Estimate(
+    row["mean"], row["ci95"], found and (found["mean"], found["ci95"])
+  )
+
+
+def _hardness(curve: Mapping[str, Any]) -> str:
+  spans = [point["hardness"] for point in curve["points"]]
+  low, high = min(s["min"] for s in spans), max(s["max"] for s in spans)
+  keys = ("slope", "intercept", "area", "num_episodes")
+  return hardness_chart.draw(
+    [
+      hardness_chart.Mark(
+        *(name, point["label"], point["hardness"]["mean"]),
+        *(row["mean"], row["ci95"]),
+      )
+      for point in curve["points"]
+      for name, row in point["methods"].items()
+    ],
+    [
+      hardness_chart.Line(
+        name, low=low, high=high, **{key: line[key] for key in keys}
+      )
+      if line
+      else hardness_chart.Line(name)
+      for name, line in curve["lines"].items()
+    ],
+    heading=_title(curve),
+    title=f"Accuracy against hardness: {_title(curve)}",
+  )
 
 
 def points(curves: Sequence[Mapping[str, Any]]) -> str:
@@ -37,7 +107,7 @@ def points(curves: Sequence[Mapping[str, Any]]) -> str:
     return "No curve was measured yet."
   rows = [
     [
-      f"{curve['title']}: {curve['curve']}" if not number else "",
+      f"{_title(curve)}: {curve['curve']}" if not number else "",
       point["label"],
       f"{point['name']}, {point['text']}",
       f"{point['num_classes']}",
@@ -54,14 +124,15 @@ def points(curves: Sequence[Mapping[str, Any]]) -> str:
         [
           *head,
           "initialisation, %",
-          "fine-tuning, points",
-          "transductive, points",
+          "fine-tuning, pp",
+          "transductive, pp",
           "n",
         ],
         rows,
       ),
-      "Mean ± 1.96 std / √n over n episodes; points: difference to the "
-      "initialisation on the same episodes. Classes: those with images enough. "
+      "Mean ± 1.96 std / √n over n episodes; pp: difference to the "
+      "initialisation on the same episodes, percentage points. Classes: those "
+      "with enough images. "
       "Fine-tuning and initialisation use no query, transductive fine-tuning "
       "all jointly (entropy and batch statistics).",
       _where(curves),
@@ -78,7 +149,7 @@ def lines(curves: Sequence[Mapping[str, Any]]) -> str:
     return "Nothing was measured yet."
   rows = [
     [
-      curve["title"] if not number else "",
+      _title(curve) if not number else "",
       wording.method({"method": name, "variant": name, "options": {}}),
       f"{line['area']:.0f} ({_between(line, 'area', 1, '.0f')})",
       wording.area_difference(line.get("area_difference")),
@@ -97,7 +168,7 @@ def lines(curves: Sequence[Mapping[str, Any]]) -> str:
     wording.table(
       [
         *("data, network", "method", "area, % nats"),
-        *("less that of initialisation", "slope, points/nat", "n"),
+        *("less that of initialisation", "slope, pp/nat", "n"),
       ],
       rows,
     ),

@@ -97,9 +97,7 @@ def ablations(results: Sequence[wording.Result]) -> str:
         _interval(panel, pair, y, **_SHOT_LOOKS[shots])
       _name(panel, [svg.fit(n.replace("_", " "), 90, 8.5) for n in names])
       panel.axvline(0, color=svg.INK, linewidth=1)
-    panels[-1].set_xlabel(
-      f"Difference in points of accuracy, mean\n{svg.INTERVAL}"
-    )
+    panels[-1].set_xlabel(f"Difference in accuracy (pp), mean\n{svg.INTERVAL}")
     keys = {wording.shots(shots): look for shots, look in _SHOT_LOOKS.items()}
     _legend(figure, panels[0], keys)
 
@@ -132,7 +130,9 @@ def _heights(headings: Sequence[str], num_rows: Sequence[int]) -> list[float]:
 def _size(
   headings: Sequence[str], num_rows: Sequence[int]
 ) -> tuple[float, float]:
-  return svg.WIDTH_IN, sum(_heights(headings, num_rows)) + 0.85
+  # Three lines of legend, and the axis.
+  rest = 3 * svg.LEGEND_LINE_IN + 0.6
+  return svg.WIDTH_IN, sum(_heights(headings, num_rows)) + rest
 
 
 def _panels(figure: Any, headings: Sequence[str], num_rows: Sequence[int]):
@@ -174,10 +174,4 @@ def _legend(
     panel.plot([], [], linestyle="none", label=label, **look)[0]
     for label, look in looks.items()
   ]
-  figure.legend(
-    handles=keys,
-    loc="outside upper left",
-    ncols=len(keys),
-    handlelength=1,
-    columnspacing=1.2,
-  )
+  svg.legend(figure, keys)

@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import curve_kinds
+
 from fsl_jax import types
 from fsl_jax.report import svg
 from reproduction import (
@@ -32,6 +34,11 @@ Path = str | os.PathLike[str]
 _DOCUMENTS = ("README.md", "docs/reproduction.md", "docs/evaluation.md")
 _CURVES = "curves"  # folder of curves in that of the results
 _FIGURES = "docs/figures"
+# How the names of all figures begin.
+_KINDS = (
+  *("against-paper", "ablations", "figure2-", "figure3-"),
+  *(f"{name}-" for name in curve_kinds.CURVES),
+)
 _START = re.compile(r"<!-- results: *(.*?) *-->")
 _END = "<!-- end -->"
 
@@ -88,8 +95,9 @@ def drawings(results: Sequence[wording.Result]) -> list[Figure]:
         Figure(
           store.file_name(result),
           "figure3",
-          f"{wording.cell(result)}: accuracy against hardness, one marker per "
-          f"episode, {wording.counts(result['lines'])} per line.",
+          f"{wording.cell(result)}: accuracy against hardness, means of each "
+          "protocol with 95% intervals, lines through the episodes of all, "
+          f"{wording.counts(result['lines'])} per line.",
           functools.partial(figures.figure3, result),
         )
       )
@@ -104,6 +112,15 @@ def drawings(results: Sequence[wording.Result]) -> list[Figure]:
       )
     )
   return found
+
+
+def curve_drawings(kept: Sequence[Mapping[str, Any]]) -> list[Figure]:
+  """The figures of curves; documents place them by hand."""
+  return [
+    Figure(curve["file"], "", "", functools.partial(curves.figure, curve))
+    for curve in kept
+    if curves.has_figure(curve)
+  ]
 
 
 def render(
@@ -175,15 +192,18 @@ def files(results_dir: Path, root: Path) -> dict[pathlib.Path, str]:
   Raises:
     InputError: as `load` and `fill`, naming the document.
   """
-  results, root = load(results_dir), pathlib.Path(root)
-  drawn = drawings(results)
-  return _documents(results, _curves(results_dir), root) | {
-    root / _FIGURES / f"{figure.name}.svg": figure.draw() for figure in drawn
+  root = pathlib.Path(root)
+  results, kept = load(results_dir), _curves(results_dir)
+  return _documents(results, kept, root) | {
+    _svg(root, figure): figure.draw() for figure in _all(results, kept)
   }
 
 
 def update(results_dir: Path, root: Path) -> list[pathlib.Path]:
-  """Writes what differs, each file in one step, and returns their paths."""
+  """Writes what differs, each file in one step, and returns their paths.
+
+  Figures whose results are gone are removed.
+  """
   changed = [
     (path, text)
     for path, text in files(results_dir, root).items()
@@ -192,18 +212,47 @@ def update(results_dir: Path, root: Path) -> list[pathlib.Path]:
   for path, text in changed:
     path.parent.mkdir(parents=True, exist_ok=True)
     svg.save(text, path)
-  return [path for path, _ in changed]
+  removed = _left_over(results_dir, root)
+  for path in removed:
+    path.unlink()
+  return [path for path, _ in changed] + removed
 
 
 def stale(results_dir: Path, root: Path) -> list[pathlib.Path]:
-  """Documents that differ from what is generated, and missing figures."""
-  results, root = load(results_dir), pathlib.Path(root)
-  documents = _documents(results, _curves(results_dir), root)
+  """Documents that differ from what is generated, and figures that are
+  missing, or whose results are."""
+  root = pathlib.Path(root)
+  results, kept = load(results_dir), _curves(results_dir)
+  documents = _documents(results, kept, root)
   # The bytes of a figure follow the version of matplotlib, not only the
   # numbers, so of figures only the presence is compared.
-  drawn = [root / _FIGURES / f"{f.name}.svg" for f in drawings(results)]
-  return [path for path, text in documents.items() if _differs(path, text)] + [
-    path for path in drawn if not path.exists()
+  drawn = [_svg(root, figure) for figure in _all(results, kept)]
+  return [
+    *(path for path, text in documents.items() if _differs(path, text)),
+    *(path for path in drawn if not path.exists()),
+    *_left_over(results_dir, root),
+  ]
+
+
+def _all(
+  results: Sequence[wording.Result], kept: Sequence[Mapping[str, Any]]
+) -> list[Figure]:
+  return drawings(results) + curve_drawings(kept)
+
+
+def _svg(root: pathlib.Path, figure: Figure) -> pathlib.Path:
+  return root / _FIGURES / f"{figure.name}.svg"
+
+
+def _left_over(results_dir: Path, root: Path) -> list[pathlib.Path]:
+  """Figures of a kind that is made here, without results."""
+  root = pathlib.Path(root)
+  drawn = _all(load(results_dir), _curves(results_dir))
+  known = {_svg(root, figure) for figure in drawn}
+  return [
+    path
+    for path in sorted((root / _FIGURES).glob("*.svg"))
+    if path.name.startswith(_KINDS) and path not in known
   ]
 
 
@@ -211,19 +260,19 @@ def _differs(path: pathlib.Path, text: str) -> bool:
   return not path.exists() or path.read_text(encoding="utf-8") != text
 
 
-def _curves(results_dir: Path) -> dict[str, str]:
-  """Blocks of the curves that are kept beside the cells."""
-  kept = curves.load(pathlib.Path(results_dir) / _CURVES)
-  return {"curves": curves.points(kept), "curve_lines": curves.lines(kept)}
+def _curves(results_dir: Path) -> list[dict[str, Any]]:
+  """The curves that are kept beside the cells."""
+  return curves.load(pathlib.Path(results_dir) / _CURVES)
 
 
 def _documents(
   results: Sequence[wording.Result],
-  of_curves: dict[str, str],
+  kept: Sequence[Mapping[str, Any]],
   root: pathlib.Path,
 ) -> dict[pathlib.Path, str]:
   """The documents that have blocks, filled."""
   found = {}
+  of_curves = {"curves": curves.points(kept), "curve_lines": curves.lines(kept)}
   for name in _DOCUMENTS:
     path = root / name
     text = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -113,6 +113,33 @@ def of_target(
   ]
 
 
+def of_result(result: Mapping[str, Any]) -> cells.Cell:
+  """The cell that a file of results is of, with the published episodes.
+
+  Raises:
+    InputError: if there is no such cell.
+  """
+  target, split, dtype = (result[key] for key in ("target", "split", "dtype"))
+  for what, name, names in (
+    ("target", target, TARGETS),
+    ("split", split, cells.SPLITS),
+  ):
+    if name not in names:
+      raise types.unknown_name(what, str(name), names)
+  (network,) = networks(
+    target,
+    dataset=result["dataset"],
+    backbone=result["backbone"],
+    split=split,
+    dtype=dtype,
+    whole_batch_norm=result["whole_batch_norm"],
+  )
+  for cell in of_target(target, network, ablation=result["ablation"]):
+    if cell.name == result["name"]:
+      return cell
+  raise types.InputError(f"there is no cell {result['name']!r}")
+
+
 def _table1(network: cells.Network) -> cells.Cell:
   """Table 1 (and the appendix's other nets): 5 ways, 1 and 5 shots."""
   return cells.Cell("table1", network, _jobs(network, METHODS, _protocols()))

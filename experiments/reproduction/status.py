@@ -1,38 +1,76 @@
 """Which cells are done, which are being computed, and what is missing."""
 
+import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from fsl_jax import pretrain, run_folder, types
-from reproduction import cells, cost, journal, store, work
+from reproduction import budgets, cells, cost, journal, programme, store, work
 
-_HEADINGS = ("cell", "state", "PFLOP", "hours here")
+_NOTE = (
+  "PFLOP and hours are of all that a cell computes; pre-training and episodes "
+  "that several cells share are counted in the first of them. Hours are an "
+  "estimate from the rate of matrix products here."
+)
+
+
+class _Entry(NamedTuple):
+  """A line of the table; without a cell nothing is known of its cost."""
+
+  name: str
+  state: str
+  cell: cells.Cell | None
+  place: work.Place
 
 
 def table(
-  wanted: Iterable[cells.Cell], place: work.Place, results_dir: pathlib.Path
+  wanted: Iterable[cells.Cell],
+  place: work.Place,
+  results_dir: pathlib.Path,
+  is_wanted: Callable[[store.Json], bool] = lambda result: True,
 ) -> str:
-  """One line per cell, for a terminal.
+  """One line per cell, for a terminal: the finished ones, then the others.
 
-  Hours are an estimate for all of the cell, from the rate of matrix products
-  of this device.
+  Args:
+    wanted: cells that are listed whether there is anything of them or not.
+    place: of runs, and the budget of `wanted`.
+    results_dir: its finished cells are listed first, of any budget.
+    is_wanted: which of these are, by their content.
   """
-  lines = [_HEADINGS]
-  for cell in wanted:
+  finished = list(_finished(place, results_dir, is_wanted))
+  names = {entry.name for entry in finished}
+  entries = finished + [
+    _Entry(name, _unfinished(cell, place), cell, place)
+    for cell in wanted
+    if (name := store.path(cell, place.budget, results_dir).stem) not in names
+  ]
+  lines = [("cell", "state", "PFLOP", "hours here")]
+  counted = cost.Counted()
+  total_flop = total_hours = 0.0
+  for entry in entries:
+    costs = ("?", "?")  # Not prepared, and of no size known to the paper.
     try:
-      flop = cost.of_cell(cell, place)
-      hours = cost.hours(cell, flop)
-      costs = (_number(sum(flop.values()) / 1e15), _number(hours))
+      if entry.cell is not None:
+        flop = cost.of_cell(entry.cell, entry.place, counted)
+        hours = cost.hours(entry.cell, flop)
+        total_flop += sum(flop.values())
+        total_hours += hours
+        costs = (_number(sum(flop.values()) / 1e15), _number(hours))
     except types.InputError:
-      costs = ("?", "?")  # Not prepared, and of no size known to the paper.
-    lines.append((cell.name, _state(cell, place, results_dir), *costs))
+      pass
+    lines.append((entry.name, entry.state, *costs))
+  lines.append(("all", "", _number(total_flop / 1e15), _number(total_hours)))
   widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
   return "\n".join(
-    "  ".join(
-      text.ljust(width) if number < 2 else text.rjust(width)
-      for number, (text, width) in enumerate(zip(line, widths, strict=True))
-    ).rstrip()
-    for line in lines
+    [
+      "  ".join(
+        text.ljust(width) if number < 2 else text.rjust(width)
+        for number, (text, width) in enumerate(zip(line, widths, strict=True))
+      ).rstrip()
+      for line in lines
+    ]
+    + [_NOTE]
   )
 
 
@@ -42,22 +80,57 @@ def _number(value: float) -> str:
   return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _state(
-  cell: cells.Cell, place: work.Place, results_dir: pathlib.Path
+def _finished(
+  place: work.Place,
+  results_dir: pathlib.Path,
+  is_wanted: Callable[[store.Json], bool],
+) -> Iterator[_Entry]:
+  """What has a file of results, whichever target or budget it is of."""
+  for path in sorted(results_dir.glob("*.json")):
+    try:
+      result = store.load(path)
+      if not is_wanted(result):
+        continue
+      own = dataclasses.replace(
+        place, budget=budgets.named(result["budget"]["name"])
+      )
+      cell = store.as_computed(programme.of_result(result), result)
+      state = _done(cell, own, result, results_dir)
+    except types.InputError as error:
+      yield _Entry(path.stem, f"damaged: {error}", None, place)
+    else:
+      yield _Entry(path.stem, state, cell, own)
+
+
+def _done(
+  cell: cells.Cell,
+  place: work.Place,
+  result: store.Json,
+  results_dir: pathlib.Path,
 ) -> str:
+  """ "done, n = 300 to 1,000", with what sets it apart."""
+  words = ["done"]
+  if not place.budget.is_full:
+    words.append(place.budget.name)
+  counts = sorted({row["num_episodes"] for row in result["rows"]})
+  if counts:
+    ends = dict.fromkeys((counts[0], counts[-1]))
+    words.append("n = " + " to ".join(f"{n:,}" for n in ends))
+  else:
+    words += result["provenance"]["devices"]
+  if store.read(cell, place.budget, results_dir) is None:
+    words.append("by another recipe or other options than today's")
+  _, workers = _progress(cell, place)
+  if workers:
+    words.append(f"running ({'; '.join(workers)})")
+  return ", ".join(words)
+
+
+def _unfinished(cell: cells.Cell, place: work.Place) -> str:
   try:
-    result = store.read(cell, place.budget, results_dir)
-    if result is not None and store.is_done(result, cell):
-      return "done"
     parts, workers = _progress(cell, place)
   except types.InputError as error:
     return f"damaged: {error}"
-  if result is not None and result["rows"]:
-    counts = {row["num_episodes"] for row in result["rows"]}
-    ends = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
-    parts = [f"done with {ends} episodes of each protocol"]
-  elif result is not None:
-    parts = ["done on another device"]
   text = ", ".join(parts) or "missing"
   return f"running ({'; '.join(workers)}): {text}" if workers else text
 

@@ -89,14 +89,24 @@ def is_done(result: Json, cell: cells.Cell) -> bool:
 
 def widened(cell: cells.Cell, result: Json) -> cells.Cell:
   """The cell with no fewer episodes than its results have already."""
+  jobs = zip(cell.jobs, as_computed(cell, result).jobs, strict=True)
+  return dataclasses.replace(
+    cell, jobs=tuple(max(job, key=_size) for job in jobs)
+  )
+
+
+def as_computed(cell: cells.Cell, result: Json) -> cells.Cell:
+  """The cell with as many episodes as its results have."""
   have = _num_episodes(result)
   jobs = (
-    dataclasses.replace(
-      job, num_episodes=max(job.num_episodes, have.get(_key(job), 0))
-    )
+    dataclasses.replace(job, num_episodes=have.get(_key(job), 0))
     for job in cell.jobs
   )
   return dataclasses.replace(cell, jobs=tuple(jobs))
+
+
+def _size(job: cells.Job) -> int:
+  return job.num_episodes
 
 
 def _key(job: cells.Job) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """How results are put into words: names, numbers, Markdown."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -66,10 +67,13 @@ def title(result: Result, *more: str) -> str:
 
 
 def _place(result: Result) -> str:
-  dataset: str = result["dataset"]
-  backbone: str = result["backbone"]
-  names = _DATASETS.get(dataset, dataset), _BACKBONES.get(backbone, backbone)
+  names = known(result["dataset"]), known(result["backbone"])
   return ", ".join([*names, result["split"]])
+
+
+def known(name: str) -> str:
+  """A data set or network as papers call it."""
+  return (_DATASETS | _BACKBONES).get(name, name)
 
 
 def _unusual(result: Result) -> list[str]:
@@ -171,8 +175,11 @@ def listed(values: Iterable[str]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-  """A Markdown table."""
-  lines = [_line(head), "|" + "---|" * len(head), *map(_line, rows)]
+  """A Markdown table, without the columns in which no row has anything."""
+  rows = list(rows)
+  kept = [any(row[place] for row in rows) for place in range(len(head))]
+  shown = [list(itertools.compress(row, kept)) for row in (head, *rows)]
+  lines = [_line(shown[0]), "|" + "---|" * sum(kept), *map(_line, shown[1:])]
   return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ batch is an update of its own; `steps` stays the number of epochs. Adam moves
 a weight by about the learning rate at each update, whatever the batch, so the
 learning rate stays and the number of updates grows with the set. On the
 validation classes of CIFAR-FS that gains accuracy over updates on the whole
-set, the more the larger it is (experiments/README.md).
+set, the more the larger it is.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fsl_jax import types
+from fsl_jax import devices, types
 from fsl_jax.adapt import finetune, heads, host_task
 
 _NO_ROWS = np.arange(0)
@@ -161,8 +161,6 @@ class Programs:
     Raises:
       InputError: naming the update that left the finite numbers.
     """
-    import tqdm
-
     per_epoch = -(-len(task.support_labels) // self._support_batch)
     total = self._config.steps * per_epoch
     if self._max_updates is not None:
@@ -177,8 +175,8 @@ class Programs:
       return info
 
     rows = itertools.islice(self._rows(state.key, task), total)
-    results = tqdm.tqdm(
-      _in_turn(step, rows), "updates", total, disable=not progress
+    results = devices.bar(
+      _in_turn(step, rows), desc="updates", total=total, enabled=progress
     )
     for update, info in enumerate(results):
       if not info.is_finite:

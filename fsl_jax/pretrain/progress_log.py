@@ -15,15 +15,13 @@ class Bar:
   def __init__(
     self, num_epochs: int, steps_per_epoch: int, done: float, enabled: bool
   ):
-    import tqdm
-
     self._steps_per_epoch = steps_per_epoch
-    self._bar = tqdm.tqdm(
+    self._bar = devices.bar(
       total=num_epochs,
       initial=done,
       desc="pre-training",
       unit="epoch",
-      disable=not (enabled and devices.is_first_process()),
+      enabled=enabled,
       smoothing=0.1,
       bar_format="{l_bar}{bar}| {n:.4g}/{total} "
       "[{elapsed}<{remaining}{postfix}]",

@@ -202,7 +202,7 @@ def make(
     )
   sgd = optimizer(config, steps_per_epoch)
   same = devices.sharding(mesh, devices.SAME)
-  grouping = {}
+  grouping: dict[str, Any] = {}
   if config.batch_norm_group and backbone.has_batch_stats:
     grouping["groups"] = config.batch_size // config.batch_norm_group
 

@@ -15,6 +15,8 @@ protocol. Matplotlib is loaded when a figure is drawn.
   sheet, pictures  a section                     -> one episode by a rule, drawn
   gallery, thumbnails                            -> hardest, easiest episodes
   page             sections, figures, provenance -> one HTML page
+  hardness_chart   lines and means              -> accuracy against hardness
+  outcome          sections                      -> the first sentence of a page
   assemble         all of it                     -> the files of a run
   dataset_tables, dataset_page                   -> hardness of a data set
   comparison       sections of two runs          -> differences, verdicts
@@ -46,7 +48,12 @@ from fsl_jax.report.page import html
 from fsl_jax.report.pictures import episode_sheet
 from fsl_jax.report.pooling import terminal as pooling_terminal
 from fsl_jax.report.rows import BASELINE, Section
-from fsl_jax.report.sheet import Choice, Sheet, median_difference, most_changed
+from fsl_jax.report.sheet import (
+  Choice,
+  Sheet,
+  both_directions,
+  median_difference,
+)
 from fsl_jax.report.svg import save
 from fsl_jax.report.tables import markdown, terminal
 from fsl_jax.report.thumbnails import episode_thumbnails
@@ -74,7 +81,7 @@ __all__ = [
   "html",
   "markdown",
   "median_difference",
-  "most_changed",
+  "both_directions",
   "page",
   "pooling_terminal",
   "rows",

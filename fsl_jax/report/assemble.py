@@ -34,6 +34,7 @@ def write(
   galleries: Sequence[gallery_lib.Gallery] = (),
   class_names: Sequence[str] | None = None,
   figures: Sequence[document.Figure] = (),
+  subject: str = "",
 ) -> list[pathlib.Path]:
   """Writes `result.json`, `figures/*.svg` and `report.html`.
 
@@ -49,6 +50,7 @@ def write(
     galleries: the hardest and the easiest episodes, as pictures.
     class_names: of the data set, by class id, for the accuracy by class.
     figures: that come before those which the results always give.
+    subject: network and data, with which the page's first sentence begins.
 
   Returns:
     The paths of the files, the page last.
@@ -68,7 +70,7 @@ def write(
     folder,
     values.dump(result),
     drawn,
-    page.html(title, sections, drawn, provenance, notes, class_names),
+    page.html(title, sections, drawn, provenance, notes, class_names, subject),
     names=("result.json", "report.html"),
   )
 

@@ -90,7 +90,9 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _share(fraction: float) -> table.Cell:
-  return table.Cell(text.percent(fraction, 1), fraction)
+  """Empty where there is none: of methods without steps, a whole column."""
+  shown = text.percent(fraction, 1) if np.isfinite(fraction) else ""
+  return table.Cell(shown, fraction)
 
 
 def _ways(predicted: float, true: float) -> str:

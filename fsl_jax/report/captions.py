@@ -16,8 +16,9 @@ def accuracy(sections: Sequence[rows.Section]) -> str:
   )
   if any(rows.BASELINE in section and len(section) > 1 for section in sections):
     caption += (
-      " The methods met the same episodes, so intervals that overlap do not "
-      "make two methods equal: the paired differences in the table decide."
+      " The methods were evaluated on the same episodes, so overlapping "
+      "intervals do not make two methods equal: see the paired differences in "
+      "the table."
     )
   return caption
 
@@ -31,27 +32,35 @@ def hardness(sections: Sequence[rows.Section]) -> str:
     if slope
   ]
   caption = (
-    "Across: hardness in nats. Up: accuracy in percent. One marker per episode "
-    f"and method, {figures.episode_count(sections)}. Hardness is the mean "
-    "log-odds, under fixed features, that a query is classified wrongly; it "
-    "does not depend on the method, and further right is harder. Lines: least "
-    "squares over a method's episodes of all protocols. The area between a "
-    "line, drawn on to both axes, and the axes sums a method up, as in the "
-    "paper; it extrapolates, so a method that gains on easy episodes alone may "
-    "have the smaller one."
+    "Across: hardness in nats. Up: accuracy in percent. Markers: means with "
+    f"95 % intervals over {_parts(sections)}; those of different methods are "
+    "set beside each other. Hardness is the mean log-odds, under fixed "
+    "features, that a query is classified wrongly; it does not depend on the "
+    "method, and further right is harder. Lines: least squares through a "
+    "method's episodes of all protocols. The area between a line, drawn on to "
+    "both axes, and the axes sums up a method, as in the paper; it "
+    "extrapolates, so a method that gains on easy episodes alone may have the "
+    "smaller one."
   )
   if slopes:
     caption += (
-      " Slopes, points a nat, with 95 % bootstrap intervals over episodes: "
+      " Slopes, pp per nat, with 95 % bootstrap intervals over episodes: "
       + "; ".join(slopes)
       + "."
     )
   if len(sections) > 1:
     caption += (
-      " Within one protocol the slope is another, often a steeper one: "
-      "result.json has those."
+      " Slopes within a protocol differ and are often steeper; they are in "
+      "result.json."
     )
   return caption
+
+
+def _parts(sections: Sequence[rows.Section]) -> str:
+  count = figures.episode_count(sections)
+  if len(sections) == 1:
+    return f"quarters of the {count}, by hardness"
+  return f"the episodes of each protocol, {count}"
 
 
 def curves(section: rows.Section) -> str:
@@ -60,7 +69,7 @@ def curves(section: rows.Section) -> str:
     "Across: steps of adaptation. Up: cross-entropy of the support in nats, "
     "accuracy on it in percent, entropy of the queries' predictions in nats. "
     f"Means over {figures.episode_count([section])} before the update of each "
-    f"step, on the augmented pictures the step saw; band: {svg.INTERVAL}. "
+    f"step, on the augmented images of that step; band: {svg.INTERVAL}. "
     "Entropy is missing where a method does not look at the queries. The "
     "vertical axes do not start at 0."
   )

@@ -11,15 +11,13 @@ from fsl_jax.report import rows, svg, table, text, values
 Pair = tuple[rows.Section, rows.Section]
 """The sections of both runs for one protocol."""
 
-LEVEL = 0.05  # of the paired t test, below which runs are told apart
-
 NOTES = (
   "Differences are paired, episode by episode, over the n finite in both; "
   "± is 1.96 std / √n. p: of the paired t test.",
-  f"Told apart: p below {LEVEL}. One in twenty comparisons of equals is so by "
-  "chance.",
-  "± and p take the classes as given. With classes: a 95 % interval of the "
-  "difference that covers the choice of the classes too. Neither covers "
+  f"Significant: p below {rows.LEVEL}, which one in twenty comparisons of "
+  "equals is by chance.",
+  "± and p are conditional on the classes. With classes: a 95 % interval of "
+  "the difference that also covers the sampling of classes. Neither covers "
   "another pre-training.",
 )
 
@@ -106,15 +104,17 @@ def sentences(pair: Pair, names: tuple[str, str]) -> list[str]:
 
 
 def verdict(row: Row, names: tuple[str, str]) -> str:
-  """ "A is better by 1.20 ± 0.50 points (p < 0.001)", or not told apart."""
+  """ "A is better by 1.20 ± 0.50 pp (p < 0.001)", or not significant."""
   paired = row.difference
   if not paired.num_episodes:
-    return "not told apart: no episode is finite in both"
+    return "not compared: no episode is finite in both"
   points = text.plus_minus(abs(paired.mean), paired.ci95)
-  evidence = f"{points} points ({text.p_phrase(paired.p_t)})"
-  if not paired.p_t < LEVEL:
+  evidence = f"{points} pp ({text.p_phrase(paired.p_t)})"
+  if not paired.p_t < rows.LEVEL:
     signed = text.plus_minus(paired.mean, paired.ci95, sign="+")
-    return f"not told apart: {signed} points ({text.p_phrase(paired.p_t)})"
+    return (
+      f"not significantly different: {signed} pp ({text.p_phrase(paired.p_t)})"
+    )
   better = names[0 if paired.mean > 0 else 1]
   # Of NaN, nothing is known.
   if not (row.classes.low > 0 or row.classes.high < 0):
@@ -124,14 +124,33 @@ def verdict(row: Row, names: tuple[str, str]) -> str:
   return f"{better} is better by {evidence}"
 
 
+def outcome(pairs: Sequence[Pair], names: tuple[str, str]) -> str:
+  """The verdicts in a sentence, or how many of them name a better run."""
+  told = [
+    (f"{row.label}, {text.short_heading(pair[0])}", verdict(row, names), row)
+    for pair in pairs
+    for row in of_pair(pair)
+  ]
+  if len(told) <= 3:
+    return "; ".join(f"{what}: {words}" for what, words, _ in told) + "."
+  significant = [row for _, _, row in told if row.difference.p_t < rows.LEVEL]
+  first = sum(row.difference.mean > 0 for row in significant)
+  return (
+    f"of {len(told)} comparisons {names[0]} is better in {first}, {names[1]} "
+    f"in {len(significant) - first}, and {len(told) - len(significant)} show "
+    "no significant difference."
+  )
+
+
 def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
   """All columns, for the page."""
   return table.Table(
     [
       table.Column("method"),
+      # First, since a phone shows little beside the method.
+      table.Column("difference", unit="pp ± 95 %"),
       *(table.Column(name, unit="% ± 95 %") for name in names),
-      table.Column("difference", unit="points ± 95 %"),
-      table.Column("with classes", unit="95 %, points"),
+      table.Column("difference", unit="with classes, pp"),
       table.Column("p", unit="paired t"),
       table.Column("p", unit="Wilcoxon"),
       table.Column("wins"),
@@ -141,7 +160,7 @@ def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
     ],
     [
       [
-        *_numbers(row),
+        *(method, difference, *accuracies),
         table.Cell(
           text.low_to_high(row.classes.low, row.classes.high), row.classes.low
         ),
@@ -160,6 +179,7 @@ def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
         ),
       ]
       for row in of_pair(pair)
+      for method, *accuracies, difference in [_numbers(row)]
     ],
   )
 

@@ -26,6 +26,7 @@ def write(
   provenance_a: Mapping[str, Any] | None = None,
   provenance_b: Mapping[str, Any] | None = None,
   names: tuple[str, str] = ("A", "B"),
+  subject: str = "the same episodes",
 ) -> list[pathlib.Path]:
   """Writes `comparison.json`, `figures/differences.svg`, `comparison.html`.
 
@@ -39,6 +40,7 @@ def write(
     provenance_a: JSON values of the first run, for the foot of the page.
     provenance_b: of the second.
     names: of the runs, for people; they differ.
+    subject: networks and data in words, as in "A against B on ...".
 
   Returns:
     The paths of the files, the page last.
@@ -56,7 +58,7 @@ def write(
     "differences",
     f"{names[0]} minus {names[1]}",
     differences.accuracy_differences(pairs, names),
-    "Across: difference in accuracy, in points; right of 0 "
+    "Across: difference in accuracy, in percentage points; right of 0 "
     f"{names[0]} is better; {count}. Dot: mean of the paired differences. Bar: "
     "its 95 % interval, ± 1.96 std / √n of the differences.",
   )
@@ -69,7 +71,7 @@ def write(
     pathlib.Path(folder),
     values.dump(result),
     [figure],
-    _html(title, pairs, names, figure, provenance),
+    _html(title, pairs, names, figure, provenance, subject),
     names=("comparison.json", "comparison.html"),
   )
 
@@ -80,6 +82,7 @@ def _html(
   names: tuple[str, str],
   figure: document.Figure,
   provenance: Mapping[str, Any],
+  subject: str,
 ) -> str:
   body = []
   for pair in pairs:
@@ -91,10 +94,8 @@ def _html(
       *document.paragraphs(comparison.sentences(pair, names)),
     ]
   body.append(document.footnotes(comparison.NOTES))
-  lead = (
-    f"{names[0]} against {names[1]}, on the same episodes: "
-    f"{text.counted(len(pairs), 'protocol')}."
-  )
+  lead = f"{names[0]} against {names[1]} on {subject}: "
+  lead += comparison.outcome(pairs, names)
   return document.page(
     title,
     lead,

@@ -53,7 +53,7 @@ def adaptation_curves(section: rows.Section) -> str | None:
       panel.set_ylabel(axis)
       panel.grid()
       panel.margins(x=0.02)
-    figure.suptitle(title, x=0.02, ha="left")
+    panels[0].set_title(title)
     panels[-1].set_xlabel(f"Step (band: {svg.INTERVAL})")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     handles = [
@@ -68,7 +68,7 @@ def adaptation_curves(section: rows.Section) -> str | None:
       )[0]
       for name, result in moving.items()
     ]
-    figure.legend(handles=handles, loc="outside lower left", handlelength=3)
+    svg.legend(figure, handles)
     figure.align_ylabels()
 
   return svg.draw(

@@ -35,6 +35,7 @@ def write(
   provenance: Mapping[str, Any] | None = None,
   notes: Sequence[str] = (),
   galleries: Sequence[Sequence[gallery_lib.Gallery]] = (),
+  subject: str = "",
 ) -> list[pathlib.Path]:
   """Writes `result.json`, `figures/*.svg` and `hardness.html`.
 
@@ -48,6 +49,7 @@ def write(
     provenance: JSON values for the foot of the page and for `result.json`.
     notes: paragraphs for the page.
     galleries: for each protocol its extreme episodes as pictures, or nothing.
+    subject: data and judge, with which the first sentence begins.
 
   Returns:
     The paths of the files, the page last.
@@ -72,7 +74,7 @@ def write(
     pathlib.Path(folder),
     values.dump(result),
     drawn,
-    _html(title, sections, class_names, drawn, provenance, notes),
+    _html(title, sections, class_names, drawn, provenance, notes, subject),
     names=("result.json", "hardness.html"),
   )
 
@@ -140,6 +142,18 @@ def _extremes(
   )
 
 
+def _outcome(sections: Sequence[dataset_hardness.Judged]) -> str:
+  """The easiest and the hardest protocol."""
+  means = [
+    (dataset_tables.numbers(judged).mean, judged.result.protocol_name)
+    for judged in sections
+  ]
+  return "mean hardness " + " to ".join(
+    f"{mean:.3f} nats ({name})"
+    for mean, name in dict.fromkeys((min(means), max(means)))
+  )
+
+
 def _html(
   title: str,
   sections: Sequence[dataset_hardness.Judged],
@@ -147,6 +161,7 @@ def _html(
   drawn: Sequence[document.Figure],
   provenance: Mapping[str, Any] | None,
   notes: Sequence[str],
+  subject: str,
 ) -> str:
   classes, pairs = [], []
   for number, judged in enumerate(sections):
@@ -164,13 +179,12 @@ def _html(
       f"<h3>{html_lib.escape(name)}</h3>",
       table_lib.html(dataset_tables.pairs(judged, class_names), name),
     ]
-  names = text.counted(len(class_names), "class", "classes")
-  count = text.counted(len(sections), "protocol")
+  subject = subject or text.counted(len(class_names), "class", "classes")
   overview = table_lib.html(dataset_tables.protocols(sections), "Hardness")
   small_print = document.footnotes(dataset_tables.NOTES)
   return document.page(
     title,
-    f"{names}, {count}; no few-shot method took part.",
+    f"{subject}: {_outcome(sections)}; no few-shot method took part.",
     [
       *document.section("Hardness", [overview, small_print]),
       *document.figures(drawn),

@@ -28,7 +28,7 @@ def accuracy_differences(
       intervals.Panel(heading, [of_row(row) for row in rows])
       for heading, rows in zip(headings, found, strict=True)
     ],
-    x_label="Difference (points)",
+    x_label="Difference (pp)",
     with_zero=True,
     title=f"{names[0]} minus {names[1]}",
     description=" ".join(

@@ -4,7 +4,15 @@ import html as html_lib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fsl_jax.report import behaviour, classes, document, rows, tables, text
+from fsl_jax.report import (
+  behaviour,
+  classes,
+  document,
+  outcome,
+  rows,
+  tables,
+  text,
+)
 from fsl_jax.report import table as table_lib
 
 
@@ -15,6 +23,7 @@ def html(
   provenance: Mapping[str, Any] | None = None,
   notes: Sequence[str] = (),
   class_names: Sequence[str] | None = None,
+  subject: str = "",
 ) -> str:
   """A self-contained page: nothing fetched, one script that sorts tables.
 
@@ -26,18 +35,15 @@ def html(
       nested mappings and lists of JSON values.
     notes: paragraphs on what the reader should know.
     class_names: of the data set, by class id, for the accuracy by class.
+    subject: network and data, with which the first sentence begins.
 
   Raises:
     InputError: as `rows.check`, `classes.of_section`.
   """
   rows.check(sections)
-  names = rows.method_names(sections)
-  lead = (
-    f"{text.counted(len(names), 'method')}, "
-    f"{text.counted(len(sections), 'protocol')}."
-  )
-  if len(names) > 1:
-    lead += " Within a protocol, every method met the same episodes."
+  lead = outcome.sentence(subject, sections)
+  if len(rows.method_names(sections)) > 1:
+    lead += " Methods of a protocol were evaluated on the same episodes."
   accuracy, adaptation = [], []
   for section in sections:
     accuracy += _titled(section, tables.results(section))

@@ -12,7 +12,7 @@ NOTES = (
   "accuracy, difference: mean over the pre-trainings ± Student's t, 95 %, with "
   "their standard deviation.",
   f"difference: to {rows.label(rows.BASELINE)} with the same pre-training, in "
-  "points.",
+  "percentage points.",
   "The runs share episodes and classes; no interval here covers others.",
 )
 

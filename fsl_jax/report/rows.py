@@ -17,6 +17,7 @@ Section = Mapping[str, types.EvalResult]
 episodes; what `evaluate.run_many` returns."""
 
 BASELINE = "support_init"
+LEVEL = 0.05  # of a paired t test, below which a difference is significant
 
 _LABELS = {
   "prototype": "nearest prototype",

@@ -69,27 +69,40 @@ class Choice(NamedTuple):
   rule: str
 
 
-def most_changed(
+def both_directions(
   section: rows.Section,
   after: str = "transductive_finetune",
   before: str = rows.BASELINE,
 ) -> Choice:
-  """The first episode in which the most predictions differ.
+  """The episode that shows best what a method corrects and what it breaks.
 
-  It shows what a method does, not how well it does: the sheet says so.
+  The smaller of both numbers of queries is to be large, then the greater one
+  small, then the episode early. The rule says so where no episode has both.
 
   Raises:
     InputError: if a method is not in the section, or no episode is finite.
   """
   first, second, finite = _pair(section, before, after)
-  changed = (first.predictions != second.predictions).sum(1)
-  position = int(np.where(finite, changed, -1).argmax())
+  is_query = (first.labels >= 0) & finite[:, None]
+  was_right = (first.predictions == first.labels) & is_query
+  is_right = (second.predictions == second.labels) & is_query
+  better = (is_right & ~was_right).sum(1)
+  worse = (was_right & ~is_right).sum(1)
+  small, great = np.minimum(better, worse), np.maximum(better, worse)
+  if small.any():
+    scores = small * (is_query.shape[1] + 1) - great
+    why = "chosen because it shows both directions"
+  else:
+    scores, why = great, "no episode shows both directions"
+  position = int(np.where(finite, scores, scores.min() - 1).argmax())
   episode = int(first.index[position])
+  shares = [f"{100 * n.sum() / is_query.sum():.1f} %" for n in (better, worse)]
   return Choice(
     position,
     episode,
-    f"Episode {episode}: the first of those with the most changed predictions "
-    f"({changed[position]}), so not a typical one.",
+    f"Episode {episode}, {why}: of the wrong predictions {better[position]} "
+    f"become correct, of the correct ones {worse[position]} wrong (in all "
+    f"episodes {shares[0]} and {shares[1]} of the queries).",
   )
 
 
@@ -101,7 +114,7 @@ def median_difference(
   """The first episode whose paired difference is the (lower) median.
 
   Raises:
-    InputError: as `most_changed`.
+    InputError: as `both_directions`.
   """
   first, second, finite = _pair(section, before, after)
   # Rounded, or 0.8 - 0.6 and 0.6 - 0.4 would not be the same difference.

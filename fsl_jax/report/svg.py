@@ -21,6 +21,7 @@ FONTS = (
   "sans-serif"
 )
 TITLE_LINE_IN = 0.17  # that a further line of a heading takes
+LEGEND_LINE_IN = 0.2
 WIDTH_IN = 4.4  # at which 9 points of lettering are still read on a phone
 INTERVAL = "± 1.96 std / √n over episodes"
 INK = "#1f2328"
@@ -146,6 +147,14 @@ def draw(
     title=title,
     description=description,
   )
+
+
+def legend(figure: Any, handles: Sequence[Any], **options: Any) -> None:
+  """Of every figure alike: beneath it, at the left."""
+  if handles:
+    figure.legend(
+      handles=handles, loc="outside lower left", handlelength=3, **options
+    )
 
 
 def fit(text: str, width: float, size: float) -> str:

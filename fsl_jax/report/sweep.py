@@ -1,10 +1,20 @@
 """How accuracy changes with one number of the protocol: a figure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fsl_jax.report import figures, rows, svg, text
+from fsl_jax.report import rows, svg, text
+
+_BESIDE = 0.014  # of the width: how far methods stand apart
+
+
+class Estimate(NamedTuple):
+  """A method on one protocol; fractions, half-widths of 95 % intervals."""
+
+  mean: float
+  ci95: float
+  difference: tuple[float, float] | None = None  # to the baseline, paired
 
 
 class Point(NamedTuple):
@@ -12,31 +22,44 @@ class Point(NamedTuple):
 
   label: str  # on the axis
   place: float  # along it
-  section: rows.Section
+  methods: Mapping[str, Estimate]
+  num_episodes: int
 
 
-def accuracy_along(points: Sequence[Point], axis: str, title: str) -> str:
+def point(label: str, place: float, section: rows.Section) -> Point:
+  """A point of the results of a protocol."""
+  methods = {
+    row.name: Estimate(
+      row.mean,
+      row.ci95,
+      row.difference and (row.difference.mean, row.difference.ci95),
+    )
+    for row in rows.of_section(section)
+  }
+  return Point(label, place, methods, rows.first(section).num_episodes)
+
+
+def accuracy_along(
+  points: Sequence[Point], axis: str, title: str, *, joined: bool
+) -> str:
   """Accuracy of each method above, its difference to the baseline below.
 
   Args:
     points: in the order of `place`.
     axis: name of what is varied, with its unit.
     title: of the figure: data set, network.
-
-  Raises:
-    InputError: as `rows.check`.
+    joined: draws lines between the points, if there are three or more; the
+      axis is one of numbers.
   """
-  sections = [point.section for point in points]
-  rows.check(sections)
-  names = rows.method_names(sections)
+  names = list(dict.fromkeys(name for p in points for name in p.methods))
   looks = svg.looks(names)
   others = [name for name in names if name != rows.BASELINE]
   paired = rows.BASELINE in names and bool(others)
-  of_section = [
-    {row.name: row for row in rows.of_section(section)} for section in sections
-  ]
+  joined = joined and len(points) > 2
+  places = [p.place for p in points]
+  step = _BESIDE * ((max(places) - min(places)) or 1) * (1 if joined else 3)
 
-  def build(figure):
+  def build(figure: Any) -> None:
     panels = figure.subplots(
       1 + paired,
       1,
@@ -44,85 +67,72 @@ def accuracy_along(points: Sequence[Point], axis: str, title: str) -> str:
       squeeze=False,
       height_ratios=[1.4, 1][: 1 + paired],
     )[:, 0]
-    handles = [
-      _line(
-        panels[0],
-        [(p.place, r[name].mean, r[name].ci95) for p, r in _with(name)],
-        looks[name],
-        number,
-        len(names),
-        rows.label(name),
-      )
-      for number, name in enumerate(names)
-    ]
+    handles = []
+    for number, name in enumerate(names):
+      found = [
+        (p.place + step * (number - (len(names) - 1) / 2), p.methods[name])
+        for p in points
+        if name in p.methods
+      ]
+      above = [(x, e.mean, e.ci95) for x, e in found]
+      below = [(x, *e.difference) for x, e in found if e.difference]
+      for panel, values in zip(panels, (above, below), strict=False):
+        drawn = _points(panel, values, looks[name], joined)
+        if values is above:
+          drawn.set_label(rows.label(name))
+          handles.append(drawn)
     panels[0].set_title(title)
     panels[0].set_ylabel("Accuracy (%)")
     if paired:
       panels[1].axhline(0, color=svg.FAINT_INK, linewidth=1)
-      for name in others:
-        _line(
-          panels[1],
-          [
-            (p.place, r[name].difference.mean, r[name].difference.ci95)
-            for p, r in _with(name)
-            if r[name].difference is not None
-          ],
-          looks[name],
-          names.index(name),
-          len(names),
-        )
-      panels[1].set_ylabel("Minus initialisation\n(points)")
+      panels[1].set_ylabel("Minus initialisation\n(pp)")
     for panel in panels:
       panel.grid()
-    panels[-1].set_xticks([p.place for p in points], [p.label for p in points])
+      if not joined:
+        panel.margins(x=0.3)
+    panels[-1].set_xticks(places, [p.label for p in points])
     panels[-1].minorticks_off()
     panels[-1].set_xlabel(axis)
-    figure.legend(handles=handles, loc="outside lower left", handlelength=3)
+    svg.legend(figure, handles)
     figure.align_ylabels()
-
-  def _with(name):
-    return [
-      (p, r) for p, r in zip(points, of_section, strict=True) if name in r
-    ]
 
   return svg.draw(
     build,
-    size=(svg.WIDTH_IN, (4.3 if paired else 2.6) + 0.2 * len(names)),
+    size=(
+      svg.WIDTH_IN,
+      (4.3 if paired else 2.6) + svg.LEGEND_LINE_IN * len(names),
+    ),
     title=f"{title}: accuracy by {axis}",
     description="; ".join(
       f"{p.label}: "
       + ", ".join(
-        f"{row.label} {text.plus_minus(row.mean, row.ci95)} %"
-        for row in r.values()
+        f"{rows.label(name)} {text.plus_minus(e.mean, e.ci95)} %"
+        for name, e in p.methods.items()
       )
-      for p, r in zip(points, of_section, strict=True)
+      for p in points
     )
     + ".",
   )
 
 
-def _line(
+def _points(
   panel: Any,
   values: Sequence[tuple[float, float, float]],
   look: svg.Look,
-  number: int,
-  count: int,
-  label: str | None = None,
+  joined: bool,
 ) -> Any:
-  """Points with intervals, joined; side by side where methods coincide."""
-  shift = 0.03 * (number - (count - 1) / 2)
+  """Means with their intervals."""
   return panel.errorbar(
-    [place + shift for place, _, _ in values],
+    [place for place, _, _ in values],
     [100 * mean for _, mean, _ in values],
     yerr=[100 * ci95 if math.isfinite(ci95) else 0 for _, _, ci95 in values],
     color=look.colour,
-    linestyle=look.dashes,
+    linestyle=look.dashes if joined else "none",
     marker="o",
     markersize=3.5,
     capsize=2.5,
     linewidth=1.6,
     elinewidth=1.2,
-    label=label,
   )
 
 
@@ -131,11 +141,11 @@ def caption(points: Sequence[Point], axis: str) -> str:
   words = (
     f"Across: {axis[0].lower()}{axis[1:]}. Up: accuracy in percent, mean with "
     f"its 95 % interval, {svg.INTERVAL}, "
-    f"{figures.episode_count([p.section for p in points])}."
+    f"{text.episode_count([p.num_episodes for p in points])}."
   )
-  if any(rows.BASELINE in p.section for p in points):
+  if any(rows.BASELINE in p.methods for p in points):
     words += (
       " Below: accuracy minus that of "
-      f"{rows.label(rows.BASELINE)} on the same episodes, in points."
+      f"{rows.label(rows.BASELINE)} on the same episodes, in percentage points."
     )
   return words

@@ -31,8 +31,22 @@ class Table(NamedTuple):
   rows: Sequence[Sequence[Cell]]
 
 
+def _filled(table: Table) -> Table:
+  """Without the columns in which no row has anything."""
+  kept = [
+    place
+    for place in range(len(table.columns))
+    if not table.rows or any(row[place].text for row in table.rows)
+  ]
+  return Table(
+    [table.columns[place] for place in kept],
+    [[row[place] for place in kept] for row in table.rows],
+  )
+
+
 def html(table: Table, name: str) -> str:
   """An HTML table that scrolls sideways; a script makes it sortable."""
+  table = _filled(table)
   return "\n".join(
     [
       # Focusable, so that it can be scrolled without a pointer.
@@ -58,6 +72,7 @@ def html(table: Table, name: str) -> str:
 
 def markdown(table: Table) -> str:
   """A Markdown table; columns of numbers are aligned to the right."""
+  table = _filled(table)
   is_words = [cell.value is None for cell in table.rows[0]]
   return "\n".join(
     [
@@ -70,6 +85,7 @@ def markdown(table: Table) -> str:
 
 def lines(table: Table, beneath: Sequence[str] = ()) -> list[str]:
   """Plain text; `beneath` has a line to follow each row, if any."""
+  table = _filled(table)
   texts = [[column.plain for column in table.columns]]
   texts += [[cell.text for cell in row] for row in table.rows]
   widths = [max(map(len, column)) for column in zip(*texts, strict=True)]

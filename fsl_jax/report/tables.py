@@ -14,20 +14,20 @@ INTERVAL = "± is 1.96 std / sqrt(n), std of the population over n episodes"
 _METHOD = table.Column("method")
 _MAIN = {
   "accuracy": table.Column("accuracy %", "accuracy", "% ± 95 %"),
-  "std": table.Column("std", "std", "points"),
-  "difference": table.Column("difference", "difference", "points ± 95 %"),
+  "difference": table.Column("difference", "difference", "pp ± 95 %"),
+  "std": table.Column("std", "std", "pp"),
   "n": table.Column("n"),
   "NaN": table.Column("NaN"),
 }
 _MORE = {
   "median": table.Column("median %", "median", "%"),
   "worst": table.Column("worst 5 %", "worst 5 %", "mean, %"),
-  "classes": table.Column("with classes", "with classes", "95 %, %"),
+  "classes": table.Column("with classes", "accuracy", "with classes, %"),
   "p": table.Column("p", "p", "paired t"),
 }
 _PAGE = {  # what a terminal has no room for
   "difference_classes": table.Column(
-    "difference with classes", "with classes", "95 %, points"
+    "difference with classes", "difference", "with classes, pp"
   ),
 }
 _QUERY_USE = {"query_use": table.Column("queries used")}
@@ -36,15 +36,16 @@ _QUERY_USE = {"query_use": table.Column("queries used")}
 def results(section: rows.Section) -> table.Table:
   """All columns, for the page; the use of the queries is by the method."""
   order = (
-    *("n", "NaN", "accuracy", "classes", "median", "worst", "std"),
-    *("difference", "difference_classes", "p"),
+    # A phone shows the first two.
+    *("accuracy", "difference", "n", "NaN", "difference_classes", "p"),
+    *("classes", "median", "worst", "std"),
   )
   columns = _MAIN | _MORE | _PAGE
   return _results(section, {name: columns[name] for name in order})
 
 
 def difference_text(row: rows.Row) -> str:
-  """ "+12.34 ± 1.56", in points; "reference" in the baseline's row.
+  """ "+12.34 ± 1.56", in percentage points; "reference" for the baseline.
 
   Its n is added where it is not that of the row.
   """
@@ -64,19 +65,19 @@ def footnotes(sections: Sequence[rows.Section]) -> list[str]:
   notes = [f"{INTERVAL}.", "n: episodes in the mean."]
   if any(r.num_non_finite for section in sections for r in section.values()):
     notes.append(
-      "NaN: episodes in which the method left the finite numbers; they are in "
-      "no mean."
+      "NaN: episodes in which the method diverged (NaN or Inf); they are in no "
+      "mean."
     )
   notes += [
     "worst 5 %: mean accuracy of the worst twentieth of the episodes.",
-    "with classes: 95 % interval of the mean that covers the choice of the "
-    "classes as well as that of the episodes; ± takes the classes as given.",
+    "with classes: 95 % interval that also covers the sampling of classes; ± "
+    "is conditional on the classes.",
   ]
   if any(rows.BASELINE in s and len(s) > 1 for s in sections):
     notes.append(
-      f"difference: accuracy minus that of {rows.label(rows.BASELINE)}, "
-      "in points, over the episodes finite in both; p: of the paired t test, "
-      "which takes the classes as given."
+      f"difference: accuracy minus that of {rows.label(rows.BASELINE)}, in "
+      "percentage points (pp), paired over the episodes finite in both; p: of "
+      "the paired t test, conditional on the classes."
     )
   return notes
 
@@ -98,7 +99,7 @@ def terminal(sections: Sequence[rows.Section]) -> str:
     ]
   notes = [*behaviour.warnings(sections), *footnotes(sections)]
   if any(rows.BASELINE in s and len(s) > 1 for s in sections):
-    notes.append("The page has differences with the choice of the classes.")
+    notes.append("The page also has differences with classes.")
   notes = list(map(text.wrap, notes))
   return "\n\n".join([*blocks, "\n".join(notes)]) + "\n"
 
@@ -120,11 +121,11 @@ def markdown(sections: Sequence[rows.Section]) -> str:
 def _results(
   section: rows.Section, columns: dict[str, table.Column]
 ) -> table.Table:
-  """Without the baseline there is no column of differences or of p, and
-  without a NaN none of them."""
+  """Without something to compare there is no column of differences or of p,
+  and without a NaN none of them."""
   if all(result.num_non_finite == 0 for result in section.values()):
     columns = {name: c for name, c in columns.items() if name != "NaN"}
-  if rows.BASELINE not in section:
+  if rows.BASELINE not in section or len(section) == 1:
     paired = ("difference", "p", "difference_classes")
     columns = {k: c for k, c in columns.items() if k not in paired}
   cells = [_cells(row) for row in rows.of_section(section)]

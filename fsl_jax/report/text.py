@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 
 from fsl_jax.report import rows
 
@@ -9,6 +10,14 @@ from fsl_jax.report import rows
 def counted(count: int, singular: str, plural: str = "") -> str:
   """ "1 episode", "3 episodes"."""
   return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def episode_count(counts: Sequence[int]) -> str:
+  """ "100 episodes per protocol"; their sum where they differ."""
+  if len(set(counts)) > 1:
+    return counted(sum(counts), "episode")
+  each = " per protocol" if len(counts) > 1 else ""
+  return counted(counts[0], "episode") + each
 
 
 def short_heading(section: rows.Section) -> str:
@@ -25,7 +34,7 @@ def heading(section: rows.Section) -> str:
 
 
 def plus_minus(mean: float, ci95: float, *, sign: str = "") -> str:
-  """Fractions as percent or points; "n/a" for what is not defined."""
+  """Fractions in percent, differences in pp; "n/a" if not defined."""
   if not math.isfinite(mean):
     return "n/a"
   return f"{100 * mean:{sign}z.2f} ± {percent(ci95)}"
