@@ -76,8 +76,8 @@ def main(argv: list[str]) -> None:
       dataset.class_names,
       title=f"Hardness: {dataset.name}, {dataset.split}",
       provenance={
-        "config": folder.read_json("config.json"),
-        "starts": folder.read_json("provenance.json"),
+        "config": folder.config(),
+        "starts": folder.starts(),
       },
       notes=[
         f"Judged by the logits of {_JUDGE.name.value}, trained on ImageNet, at "

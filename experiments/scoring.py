@@ -69,8 +69,8 @@ class Scored(NamedTuple):
   @property
   def provenance(self) -> dict[str, Any]:
     return {
-      "config": self.folder.read_json("config.json"),
-      "starts": self.folder.read_json("provenance.json"),
+      "config": self.folder.config(),
+      "starts": self.folder.starts(),
     }
 
 

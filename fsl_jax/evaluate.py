@@ -171,6 +171,8 @@ def run_many(
         if folder is not None:
           folder.append(episode_records.FILE, fresh)
         bar.update(len(request.indices))
+  if folder is not None:
+    episode_records.finish(folder, head["protocol"], num_episodes)
   ordered = [done[i] for i in range(num_episodes)]
   return {
     a.name: episode_records.result(a.name, a.query_use, ordered, head)

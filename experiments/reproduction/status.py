@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Iterable
 
 from fsl_jax import pretrain, run_folder, types
-from reproduction import cells, cost, journal, store, work
+from reproduction import cells, cost, store, work
 
 _HEADINGS = ("cell", "state", "PFLOP", "hours here")
 
@@ -70,7 +70,7 @@ def _progress(
   for network in cell.networks:
     folder = place.pretrain(network)
     workers.append(run_folder.worker(folder))
-    epochs = len(journal.lines(folder / pretrain.LOG))
+    epochs = len(run_folder.Files(folder).read(pretrain.LOG))
     recipe = place.budget.recipe(network.dataset, mixup=network.mixup)
     if 0 < epochs < recipe.num_epochs:
       parts.append(f"{network.name}: epoch {epochs} of {recipe.num_epochs}")
