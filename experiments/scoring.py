@@ -82,7 +82,6 @@ def run(
   Everything that can be checked is checked before the first episode.
   """
   scored = evaluated(plan, variables, meta)
-  print(report.terminal(scored.sections))
 
   def write() -> None:
     first = scored.sources[0], scored.sections[0]
@@ -98,6 +97,7 @@ def run(
     )
 
   devices.on_first_process(write)
+  print(report.terminal(scored.sections))
   return scored.folder.path / "report.html"
 
 

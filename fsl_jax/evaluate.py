@@ -223,6 +223,11 @@ def check(
     if value is not None:
       types.check_whole(name, value, at_least=1)
   source.check(num_episodes)
+  if source.min_ways < 2:
+    raise types.InputError(
+      f"{source.name} has episodes of one way, where no answer is wrong; "
+      "expected at least 2 ways"
+    )
 
 
 def check_checkpoint(

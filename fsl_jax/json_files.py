@@ -7,23 +7,41 @@ the SHA-256 of the text before it. To other readers it is one key more.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fsl_jax import types
 
 _KEY = "sha256"
+_MAX_LEVELS = 100
 _SEALED = re.compile(
   rb'(.*?),?(?: |\n  )"sha256": "([0-9a-f]{16})"\n?\}\n', re.DOTALL
 )
 
 
 def parse(text: str | bytes) -> Any:
-  """`json.loads`, with ValueError for what is nested too deeply as well."""
+  """`json.loads`, with ValueError also for more than 100 levels.
+
+  Python's own limit depends on the version, and on who reads it in which
+  thread.
+  """
+  too_deep = ValueError(f"nested more than {_MAX_LEVELS} levels deep")
   try:
-    return json.loads(text)
+    value = json.loads(text)
   except RecursionError as error:
-    raise ValueError("nested too deeply") from error
+    raise too_deep from error
+  level = [value]
+  for _ in range(_MAX_LEVELS):
+    level = [inner for outer in level for inner in _inner(outer)]
+  if level:
+    raise too_deep
+  return value
+
+
+def _inner(value: Any) -> Iterable[Any]:
+  if isinstance(value, dict):
+    return value.values()
+  return value if isinstance(value, list) else ()
 
 
 def line(value: Mapping[str, Any], *, sealed: bool = True) -> str:

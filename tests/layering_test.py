@@ -44,6 +44,7 @@ LEVELS = {
 EXCEPTIONS = {
   "report": {
     "types",
+    "paths",
     "hardness",
     "dataset_hardness",
     "statistics",

@@ -17,7 +17,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fsl_jax import types
+from fsl_jax import paths, types
 from fsl_jax.data import (
   description,
   listing,
@@ -123,12 +123,15 @@ def root(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
   Args:
     data_dir: None is the default of tensorflow-datasets: $TFDS_DATA_DIR, or a
       folder in the home directory.
+
+  Raises:
+    InputError: if it is no local path.
   """
   if data_dir is None:
     from tensorflow_datasets.core import constants
 
     data_dir = constants.DATA_DIR
-  return pathlib.Path(data_dir).expanduser().absolute()
+  return paths.local(data_dir, "data_dir").absolute()
 
 
 def found_names(
@@ -292,10 +295,11 @@ def _put(made: pathlib.Path, where: pathlib.Path, old: pathlib.Path) -> None:
 def _recorded(options: Mapping[str, Any]) -> dict[str, Any]:
   """Options to be compared later: of a file, its content counts."""
   recorded = dict(options)
-  path = pathlib.Path(recorded.get("split_file") or "").expanduser()
-  if path.is_file():
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    recorded["split_file"] = f"with SHA-256 {digest[:16]}"
+  if recorded.get("split_file") is not None:
+    path = paths.local(recorded["split_file"], "split_file")
+    if path.is_file():
+      digest = hashlib.sha256(path.read_bytes()).hexdigest()
+      recorded["split_file"] = f"with SHA-256 {digest[:16]}"
   return recorded
 
 
@@ -339,10 +343,8 @@ def option_names(name: str) -> tuple[str, ...]:
 
 
 def _absolute(source: str | os.PathLike[str]) -> pathlib.Path:
-  if not os.fspath(source):
-    raise types.InputError("the source is empty; expected a folder or archive")
   # One place has many spellings.
-  return pathlib.Path(os.path.realpath(pathlib.Path(source).expanduser()))
+  return pathlib.Path(os.path.realpath(paths.local(source, "the source")))
 
 
 def _as_os_error(error: RuntimeError, where: pathlib.Path) -> Exception:
