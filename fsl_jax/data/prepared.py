@@ -234,10 +234,11 @@ def prepare(
     if option not in builder_class.OPTIONS:
       raise types.unknown_name(f"option of {name}", option, option_names(name))
   given = None if source is None else _absolute(source)
+  recorded = _recorded(options or {})
   where = folder(name, data_dir)
   found = None if overwrite else describe(name, data_dir)
   if found is not None:
-    _refuse_other(found, given, _recorded(options or {}))
+    _refuse_other(found, given, recorded)
     return found
   if given is not None and not given.exists():
     raise types.InputError(f"the source {given} does not exist")
@@ -251,7 +252,7 @@ def prepare(
     builder.scratch = place / "scratch"
     builder.scratch.mkdir()
     builder.options = dict(options or {})
-    builder.recorded_options = _recorded(options or {})
+    builder.recorded_options = recorded
     builder.skip_bad = skip_bad
     tfds.display_progress_bar(False)
     try:
