@@ -47,53 +47,58 @@ def run(main: Callable[[list[str]], None], *, arguments: int = 0) -> None:
     arguments: how many paths it takes that are no flags, at most.
   """
   output.never_fails()
+  app.run(lambda argv: guarded(main, argv, arguments=arguments))
 
-  def guarded(argv: list[str]) -> int:
-    if len(argv) > 1 + arguments:
-      print(
-        f"error: unexpected argument {argv[1 + arguments]!r}; options are "
-        "written --name=value, --help lists them",
-        file=sys.stderr,
-      )
-      return 1
+
+def guarded(
+  main: Callable[[list[str]], None], argv: list[str], *, arguments: int
+) -> int:
+  """What `run` does with parsed flags; returns the exit status."""
+  if len(argv) > 1 + arguments:
+    print(
+      f"error: unexpected argument {argv[1 + arguments]!r}; options are "
+      "written --name=value, --help lists them",
+      file=sys.stderr,
+    )
+    return 1
+  try:
+    _check_flags()
+    given = [
+      str(paths.local(path, f"argument {number}"))
+      for number, path in enumerate(argv[1:], 1)
+    ]
     keep_compiled_programs()
     # What libraries note of their own start is not the user's concern.
     logging.set_verbosity(logging.ERROR)
-    try:
-      _check_flags()
-      given = [
-        str(paths.local(path, f"argument {number}"))
-        for number, path in enumerate(argv[1:], 1)
-      ]
-      if _DISTRIBUTED.value:
-        _join_processes()
-      main([argv[0], *given])
-    except types.InputError as error:
-      print(f"error: {error}", file=sys.stderr)
-      return 1
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-      text = str(error) or "not enough memory"
-      if not isinstance(error, MemoryError) and _NO_MEMORY not in text:
-        raise
-      print(
-        f"error: {text.splitlines()[0]}; smaller images or batches need less "
-        "memory",
-        file=sys.stderr,
-      )
-      return 1
-    except OSError as error:
-      where = f": {error.filename}" if error.filename else ""
-      print(f"error: {error.strerror or error}{where}", file=sys.stderr)
-      return 1
-    except KeyboardInterrupt:
-      print(
-        "\ninterrupted; give the same command again to go on",
-        file=sys.stderr,
-      )
-      return 130
-    return 0
-
-  app.run(guarded)
+    if _DISTRIBUTED.value:
+      _join_processes()
+    main([argv[0], *given])
+    sys.stdout.flush()
+  except types.InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    text = str(error) or "not enough memory"
+    if not isinstance(error, MemoryError) and _NO_MEMORY not in text:
+      raise
+    print(
+      f"error: {text.splitlines()[0]}; smaller images or batches need less "
+      "memory",
+      file=sys.stderr,
+    )
+    return 1
+  except OSError as error:
+    where = f": {error.filename}" if error.filename else ""
+    print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+    output.drop_rest()
+    return 1
+  except KeyboardInterrupt:
+    print(
+      "\ninterrupted; give the same command again to go on",
+      file=sys.stderr,
+    )
+    return 130
+  return 0
 
 
 def _check_flags() -> None:

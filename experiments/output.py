@@ -40,3 +40,11 @@ def never_fails() -> None:
       line_buffering=old.line_buffering or old.write_through,
     )
     setattr(sys, name, new)
+
+
+def drop_rest() -> None:
+  """Drops what standard output could not write, or Python tries it again."""
+  try:
+    sys.stdout.flush()
+  except OSError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -209,7 +209,9 @@ class TestDamage:
   @pytest.mark.parametrize(
     "name", ["config.json", "provenance.json", "kept.json", "x.jsonl"]
   )
-  def test_every_change_of_a_file_is_refused(self, folder, name):
+  def test_every_change_of_a_file_is_refused(self, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(run_folder, "provenance", lambda: {"commit": "a"})
+    folder = make(tmp_path)
     folder.append("x.jsonl", RECORDS)
     folder.keep("kept.json", {"a": 1})
     path = folder.path / name
@@ -408,3 +410,15 @@ class TestLock:
     assert folder.config() == CONFIG
     folder_lock.release(folder.path)
     assert run_folder.worker(folder.path) is None
+
+
+def test_python_without_locks(tmp_path):
+  """As on Windows: the library is there, and a folder is not guarded."""
+  code = (
+    "import sys; sys.modules['fcntl'] = None; import fsl_jax as fsl; "
+    "folder = fsl.run_folder.RunFolder(sys.argv[1], {}); "
+    "print(fsl.run_folder.worker(sys.argv[1])); folder.release()"
+  )
+  with started(code, tmp_path / "a") as (process, line):
+    assert line == "None"
+    assert process.wait() == 0
