@@ -22,7 +22,9 @@ from benchmarks import measure, table
 
 from fsl_jax import run_folder, types
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
+_RUN_DIR = command_line.define_path(
+  "run_dir", None, "Run folder, made if missing."
+)
 _AGAINST = flags.DEFINE_enum(
   "against", None, ["torch"], "Framework to compare with, if it is installed."
 )

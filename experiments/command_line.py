@@ -1,14 +1,17 @@
 """Runs a script's `main` so that a user's mistake ends in one sentence."""
 
+import functools
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Callable
 
 import jax
+import output
 from absl import app, flags, logging
 
-from fsl_jax import devices, types
+from fsl_jax import devices, paths, types
 
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
@@ -17,53 +20,126 @@ _DISTRIBUTED = flags.DEFINE_bool(
   "each host; see experiments/README.md.",
 )
 
+# Those of `define_path` belong to the module that defines them by it.
+flags.disclaim_key_flags()
+_NO_MEMORY = "RESOURCE_EXHAUSTED"  # of XLA, for which there is no type
+_PATHS: list[flags.FlagHolder] = []
+
+
+def define_path(
+  name: str, default: str | None, text: str
+) -> flags.FlagHolder[str | None]:
+  """A flag that is a path; `run` checks it before anything is done."""
+  flag = flags.DEFINE_string(name, default, text)
+  _PATHS.append(flag)
+  return flag
+
 
 def run(main: Callable[[list[str]], None], *, arguments: int = 0) -> None:
-  """Like `absl.app.run`, but `InputError` and `OSError` print one line.
+  """Like `absl.app.run`, but what a user can mend is one line on stderr.
 
-  Exit status: 0 done, 1 bad input or a file system error, 130 interrupted.
-  Any other exception is a fault of ours and keeps its traceback.
+  That is bad input, an error of the file system, or too little memory. Exit
+  status: 0 done, 1 one of these, 130 interrupted. Any other exception is a
+  fault of ours and keeps its traceback.
 
   Args:
     main: is given the name of the script and its arguments.
-    arguments: how many it takes that are no flags, at most.
+    arguments: how many paths it takes that are no flags, at most.
   """
+  output.never_fails()
+  app.run(lambda argv: guarded(main, argv, arguments=arguments))
 
-  def guarded(argv: list[str]) -> int:
-    if len(argv) > 1 + arguments:
-      print(
-        f"error: unexpected argument {argv[1 + arguments]!r}; options are "
-        "written --name=value, --help lists them",
-        file=sys.stderr,
-      )
-      return 1
+
+def guarded(
+  main: Callable[[list[str]], None], argv: list[str], *, arguments: int
+) -> int:
+  """What `run` does with parsed flags; returns the exit status."""
+  if len(argv) > 1 + arguments:
+    print(
+      f"error: unexpected argument {argv[1 + arguments]!r}; options are "
+      "written --name=value, --help lists them",
+      file=sys.stderr,
+    )
+    return 1
+  try:
+    _check_flags()
+    given = [
+      str(paths.local(path, f"argument {number}"))
+      for number, path in enumerate(argv[1:], 1)
+    ]
     keep_compiled_programs()
     # What libraries note of their own start is not the user's concern.
     logging.set_verbosity(logging.ERROR)
-    try:
-      if _DISTRIBUTED.value:
-        _join_processes()
-      main(argv)
-    except types.InputError as error:
-      print(f"error: {error}", file=sys.stderr)
-      return 1
-    except BrokenPipeError:
-      # Whoever reads the output, such as head, has had enough of it.
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-      return 0
-    except OSError as error:
-      where = f": {error.filename}" if error.filename else ""
-      print(f"error: {error.strerror or error}{where}", file=sys.stderr)
-      return 1
-    except KeyboardInterrupt:
-      print(
-        "\ninterrupted; give the same command again to go on",
-        file=sys.stderr,
-      )
-      return 130
-    return 0
+    if _DISTRIBUTED.value:
+      _join_processes()
+    main([argv[0], *given])
+    sys.stdout.flush()
+  except types.InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    text = str(error) or "not enough memory"
+    if not isinstance(error, MemoryError) and _NO_MEMORY not in text:
+      raise
+    print(
+      f"error: {text.splitlines()[0]}; smaller images or batches need less "
+      "memory",
+      file=sys.stderr,
+    )
+    return 1
+  except OSError as error:
+    where = f": {error.filename}" if error.filename else ""
+    print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+    output.drop_rest()
+    return 1
+  except KeyboardInterrupt:
+    print(
+      "\ninterrupted; give the same command again to go on",
+      file=sys.stderr,
+    )
+    return 130
+  return 0
 
-  app.run(guarded)
+
+def _check_flags() -> None:
+  """Makes all paths local ones, and refuses lists without an element.
+
+  Raises:
+    InputError: for a path that is not local, or a list that is empty.
+  """
+  for flag in _PATHS:
+    if flag.value is not None:
+      path = paths.local(flag.value, f"--{flag.name}")
+      flags.FLAGS[flag.name].value = str(path)
+  for name, value in flags.FLAGS.flag_values_dict().items():
+    if flags.FLAGS[name].present and value == []:
+      raise types.InputError(
+        f"--{name} is empty, expected values separated by commas"
+      )
+
+
+def whole_numbers(
+  flag: flags.FlagHolder[list[str]], *, how_many: int | None = None
+) -> list[int]:
+  """The values of a list flag.
+
+  Args:
+    flag: of `DEFINE_list`.
+    how_many: it must have; None is any number.
+
+  Raises:
+    InputError: unless they are whole numbers of at least 1.
+  """
+  if how_many is not None and len(flag.value) != how_many:
+    raise types.InputError(
+      f"--{flag.name} takes {how_many} numbers, got {','.join(flag.value)!r}"
+    )
+  for text in flag.value:
+    if not text.isdecimal() or not 1 <= int(text) < 2**31:
+      raise types.InputError(
+        f"--{flag.name} must be whole numbers of at least 1, got {text!r}"
+      )
+  return [int(text) for text in flag.value]
 
 
 def required(flag: flags.FlagHolder[str | None]) -> str:
@@ -107,11 +183,35 @@ def keep_compiled_programs() -> None:
 
   JAX_COMPILATION_CACHE_DIR names another folder than the usual one.
   """
-  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
+  if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    return
+  folder = cache_dir("xla")
+  if folder is not None:
+    jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def cache_dir(name: str) -> pathlib.Path:
-  """Folder for what can be computed again; XDG_CACHE_HOME moves it."""
-  root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(root) / "fsl_jax" / name
+def cache_dir(name: str) -> pathlib.Path | None:
+  """Folder for what can be computed again; None where there can be none.
+
+  XDG_CACHE_HOME moves it.
+  """
+  root = _cache_root()
+  return None if root is None else root / name
+
+
+@functools.cache
+def _cache_root() -> pathlib.Path | None:
+  """Tried once, so that there is one warning."""
+  place = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+  try:
+    root = paths.local(place, "the cache folder") / "fsl_jax"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=root):
+      return root
+  except (types.InputError, OSError) as error:
+    print(
+      f"warning: compiled programs and features are not kept ({error}); "
+      "XDG_CACHE_HOME names a folder for them",
+      file=sys.stderr,
+    )
+    return None

@@ -20,7 +20,7 @@ from fsl_jax import episode_records, report, types
 _METHODS = flags.DEFINE_list(
   "methods", None, "One of the first run and one of the second."
 )
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for the page.")
+_RUN_DIR = command_line.define_path("run_dir", None, "Folder for the page.")
 
 
 def main(argv: list[str]) -> None:
@@ -29,9 +29,10 @@ def main(argv: list[str]) -> None:
     raise types.InputError(
       f"two run folders are compared, got {len(paths)}: compare.py RUN_A RUN_B"
     )
+  _refuse_same(paths)
   names = _names(paths)
   pairs = _pairs(paths)
-  print(report.comparison_terminal(pairs, names))
+  page = None
   if _RUN_DIR.value is not None:
     *_, page = report.write_comparison(
       _RUN_DIR.value,
@@ -42,7 +43,20 @@ def main(argv: list[str]) -> None:
       names=names,
       subject=stored_runs.subject(*paths),
     )
+  print(report.comparison_terminal(pairs, names))
+  if page is not None:
     print(f"page: {page}")
+
+
+def _refuse_same(paths: list[pathlib.Path]) -> None:
+  """Refuses results compared with themselves, which never differ."""
+  if len(set(_METHODS.value or ())) == 2:
+    return
+  if paths[0].resolve() == paths[1].resolve():
+    raise types.InputError(
+      f"{paths[0]} would be compared with itself; give two run folders, or "
+      "--methods=A,B for two methods of one"
+    )
 
 
 def _names(paths: list[pathlib.Path]) -> tuple[str, str]:

@@ -35,7 +35,9 @@ _VALUES = flags.DEFINE_list(
   "values", None, "Its values; the default is by the curve."
 )
 _SUBJECT = subject_flags.define()
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
+_RUN_DIR = command_line.define_path(
+  "run_dir", None, "Run folder, made if missing."
+)
 _METHODS = flags.DEFINE_list(
   "methods",
   ["support_init", "finetune", "transductive_finetune"],
@@ -89,11 +91,11 @@ def main(argv: list[str]) -> None:
     variables,
     meta,
   )
-  print(report.terminal(scored.sections))
   title = f"{scored.dataset.name}, {meta['backbone']['name']}"
   page = _write(name, curve, labels, places, title, scored)
   values = _values(name, labels, title, scored)
   scored.folder.write_json(f"{name}/curve.json", values)
+  print(report.terminal(scored.sections))
   print(f"\ncurve: {page}")
 
 

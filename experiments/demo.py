@@ -19,8 +19,8 @@ from absl import flags
 
 from fsl_jax import adapt, backbones, data, episodes, pretrain
 
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/demo", "Run folder.")
-_DATA_DIR = flags.DEFINE_string(
+_RUN_DIR = command_line.define_path("run_dir", "runs/demo", "Run folder.")
+_DATA_DIR = command_line.define_path(
   "data_dir", None, "Root folder of the prepared data sets."
 )
 _BACKBONE = flags.DEFINE_string(
@@ -51,6 +51,7 @@ NOTES = (
 def main(argv: list[str]) -> None:
   del argv
   start = time.monotonic()
+  num_episodes = command_line.whole_numbers(_EPISODES, how_many=len(PROTOCOLS))
   base = data.load(
     "icons", "base", data_dir=_DATA_DIR.value, image_size_px=_IMAGE_SIZE.value
   )
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
     f"{base.num_classes} base classes, {len(base.class_ids):,} icons of "
     f"{base.image_size_px} px"
   )
-  run_dir = pathlib.Path(_RUN_DIR.value)
+  run_dir = pathlib.Path(command_line.required(_RUN_DIR))
   config = pretrain.PretrainConfig(
     cycles=(_EPOCHS.value,),
     batch_size=64,
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> None:
       sources=[
         episodes.source.Drawn(novel, protocol, seed=0) for protocol in PROTOCOLS
       ],
-      num_episodes=[int(n) for n in _EPISODES.value],
+      num_episodes=num_episodes,
       notes=NOTES,
       data_dir=_DATA_DIR.value,
     ),

@@ -20,12 +20,12 @@ _DATASET = flags.DEFINE_string(
   "dataset", None, f"Data set: {', '.join(data.names())}."
 )
 _SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = command_line.define_path(
   "data_dir", None, "Root folder of the prepared data sets."
 )
 _NUM_EPISODES = flags.DEFINE_integer("num_episodes", 1000, "Episodes.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the episodes.")
-_OUTPUT = flags.DEFINE_string("output", None, "File to write, *.npz.")
+_OUTPUT = command_line.define_path("output", None, "File to write, *.npz.")
 
 
 def main(argv: list[str]) -> None:

@@ -22,7 +22,9 @@ from absl import flags
 from fsl_jax import adapt, types
 
 _SUBJECT = subject_flags.define()
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
+_RUN_DIR = command_line.define_path(
+  "run_dir", None, "Run folder, made if missing."
+)
 _METHODS = flags.DEFINE_list(
   "methods", list(adapt.names()), "Methods, separated by commas."
 )

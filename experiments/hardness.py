@@ -29,12 +29,14 @@ from fsl_jax import (
 )
 from fsl_jax.report import dataset_page, dataset_tables
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
+_RUN_DIR = command_line.define_path(
+  "run_dir", None, "Run folder, made if missing."
+)
 _DATASET = flags.DEFINE_string(
   "dataset", None, f"Data set: {', '.join(data.names())}."
 )
 _SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = command_line.define_path(
   "data_dir", None, "Root folder of the prepared data sets."
 )
 _JUDGE = judge_flags.define()
@@ -65,9 +67,6 @@ def main(argv: list[str]) -> None:
     for source in sources
   ]
   seconds = time.perf_counter() - start
-  print(dataset_tables.terminal(judged, dataset.class_names))
-  count = len(sources) * _NUM_EPISODES.value
-  print(f"{count:,} episodes judged in {seconds:.1f} s")
 
   def write() -> None:
     dataset_page.write(
@@ -78,8 +77,8 @@ def main(argv: list[str]) -> None:
       subject=f"{dataset.num_classes} {dataset.split} classes of "
       f"{dataset.name}, by the logits of {_JUDGE.name.value} at {size} px",
       provenance={
-        "config": folder.read_json("config.json"),
-        "starts": folder.read_json("provenance.json"),
+        "config": folder.config(),
+        "starts": folder.starts(),
       },
       notes=[
         f"Judged by the logits of {_JUDGE.name.value}, trained on ImageNet, at "
@@ -93,6 +92,9 @@ def main(argv: list[str]) -> None:
     )
 
   devices.on_first_process(write)
+  print(dataset_tables.terminal(judged, dataset.class_names))
+  count = len(sources) * _NUM_EPISODES.value
+  print(f"{count:,} episodes judged in {seconds:.1f} s")
   print(f"report: {folder.path / 'hardness.html'}")
 
 

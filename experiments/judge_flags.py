@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import command_line
 from absl import flags
 
 from fsl_jax import extractors, types
@@ -53,7 +54,7 @@ def define(*others: str) -> JudgeFlags:
   names = extractors.names()
   return JudgeFlags(
     flags.DEFINE_enum("hardness", names[0], [*names, *others], text),
-    flags.DEFINE_string(
+    command_line.define_path(
       "hardness_weights",
       None,
       "Its file of weights, where no package has them.",

@@ -64,7 +64,7 @@ def _check_episodes(
 
 def _check_alike(paths: list[pathlib.Path]) -> None:
   """Refuses runs that differ in more than the seed of the pre-training."""
-  configs = [stored_runs.read(path / "config.json") for path in paths]
+  configs = list(map(stored_runs.config, paths))
   digests = {config["checkpoint"]["digest"] for config in configs}
   if len(digests) < len(paths):
     raise types.InputError(

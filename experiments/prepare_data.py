@@ -31,12 +31,12 @@ from fsl_jax.data import description, pictures, prepared
 _DATASET = flags.DEFINE_string(
   "dataset", None, f"Data set to prepare: {', '.join(data.names())}."
 )
-_SOURCE = flags.DEFINE_string(
+_SOURCE = command_line.define_path(
   "source",
   None,
   "Folder or archive that the data set is made from; its form is recognised.",
 )
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = command_line.define_path(
   "data_dir",
   None,
   "Root folder of all prepared data sets. Default: $TFDS_DATA_DIR, or "
@@ -91,7 +91,7 @@ _OPTIONS = (
     "Folders of the source, such as train and test, hold the same classes: "
     "episodes may draw support and queries from two of them, with --groups.",
   ),
-  flags.DEFINE_string(
+  command_line.define_path(
     "split_file", None, "JSON file: class names by base, val and novel."
   ),
   flags.DEFINE_integer("seed", None, "Of a random split of the classes."),

@@ -21,7 +21,7 @@ _DATASET = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string(
   "split", "base", "Classes to train on: base, or base+val."
 )
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = command_line.define_path(
   "data_dir", None, "Root folder of the prepared data sets."
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
@@ -41,7 +41,9 @@ _BACKBONE = flags.DEFINE_string(
 _DTYPE = flags.DEFINE_enum(
   "dtype", "float32", ["float32", "bfloat16"], "Of the computation."
 )
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
+_RUN_DIR = command_line.define_path(
+  "run_dir", None, "Run folder, made if missing."
+)
 config_flags.define(pretrain.PretrainConfig)
 
 

@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+import command_line
 from absl import flags
 
 from fsl_jax import episodes, types
@@ -45,7 +46,7 @@ _COPIES = flags.DEFINE_enum(
 _REUSE = flags.DEFINE_bool(
   "reuse", True, "Whether an image may occur in several episodes."
 )
-_EPISODES = flags.DEFINE_string(
+_EPISODES = command_line.define_path(
   "episodes", None, "File of episodes, as experiments/episodes.py writes it."
 )
 

@@ -72,13 +72,13 @@ _TRANSDUCTIVE_EPISODES = flags.DEFINE_integer(
   None,
   "At most so many for transductive fine-tuning, which costs most.",
 )
-_RUN_DIR = flags.DEFINE_string(
+_RUN_DIR = command_line.define_path(
   "run_dir", "runs/reproduce", "Folder of checkpoints and episodes."
 )
-_RESULTS_DIR = flags.DEFINE_string(
+_RESULTS_DIR = command_line.define_path(
   "results_dir", str(_ROOT / "results"), "Folder of the cells' results."
 )
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = command_line.define_path(
   "data_dir", None, "Root folder of the prepared data sets."
 )
 _LIST = flags.DEFINE_bool("list", False, "Shows the cells, computes nothing.")
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> None:
   for flag in (_EPISODES, _TRANSDUCTIVE_EPISODES):
     if flag.value is not None:
       types.check_whole(flag.name, flag.value, at_least=1)
-  results_dir = pathlib.Path(_RESULTS_DIR.value)
+  results_dir = pathlib.Path(command_line.required(_RESULTS_DIR))
   if _REPORT.value:
     if not results_dir.is_dir():
       raise types.InputError(f"--results_dir={results_dir} is no folder")
@@ -100,7 +100,9 @@ def main(argv: list[str]) -> None:
       print(f"written: {path}")
     return
   place = work.Place(
-    pathlib.Path(_RUN_DIR.value), budgets.named(_BUDGET.value), _DATA_DIR.value
+    pathlib.Path(command_line.required(_RUN_DIR)),
+    budgets.named(_BUDGET.value),
+    _DATA_DIR.value,
   )
   wanted = _wanted()
   if _LIST.value:
@@ -148,11 +150,12 @@ def _do(
       raise
     print(f"{cell.name}: {error}", file=sys.stderr)
     return False
+  is_kept = place.budget.name != "toy"
+  if is_kept:
+    devices.on_first_process(lambda: store.write(result, path))
   print(summary.of_result(result))
-  if place.budget.name == "toy":
-    return True
-  devices.on_first_process(lambda: store.write(result, path))
-  print(f"result: {path}")
+  if is_kept:
+    print(f"result: {path}")
   return True
 
 

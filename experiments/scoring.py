@@ -73,8 +73,8 @@ class Scored(NamedTuple):
   @property
   def provenance(self) -> dict[str, Any]:
     return {
-      "config": self.folder.read_json("config.json"),
-      "starts": self.folder.read_json("provenance.json"),
+      "config": self.folder.config(),
+      "starts": self.folder.starts(),
     }
 
 
@@ -86,7 +86,6 @@ def run(
   Everything that can be checked is checked before the first episode.
   """
   scored = evaluated(plan, variables, meta)
-  print(report.terminal(scored.sections))
 
   def write() -> None:
     first = scored.sources[0], scored.sections[0]
@@ -103,6 +102,7 @@ def run(
     )
 
   devices.on_first_process(write)
+  print(report.terminal(scored.sections))
   return scored.folder.path / "report.html"
 
 

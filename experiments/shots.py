@@ -32,7 +32,9 @@ from fsl_jax import (
 from fsl_jax.adapt import finetune, host_task, streamed
 
 _SUBJECT = subject_flags.define()
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, made if missing.")
+_RUN_DIR = command_line.define_path(
+  "run_dir", None, "Run folder, made if missing."
+)
 _SHOTS = flags.DEFINE_list(
   "shots", ["1", "10", "100", "1000"], "Support images per class; a list."
 )
@@ -84,7 +86,7 @@ class Compilations:
 def main(argv: list[str]) -> None:
   del argv
   run_dir = command_line.required(_RUN_DIR)
-  shots = [_whole(text) for text in _SHOTS.value]
+  shots = command_line.whole_numbers(_SHOTS)
   variables, meta = _SUBJECT.restore()
   dataset = _SUBJECT.load(meta)
   episodes.sampler.check(dataset, _protocol())
@@ -200,17 +202,6 @@ def _table(points: Sequence[dict[str, Any]]) -> str:
       f"| {p['peak_mb']:,.0f} | {p['programs']} | {accuracy} |"
     )
   return "\n".join(lines)
-
-
-def _whole(text: str) -> int:
-  try:
-    shots = int(text)
-  except ValueError:
-    raise types.InputError(
-      f"--shots must be whole numbers, got {text!r}"
-    ) from None
-  types.check_whole("shots", shots, at_least=1)
-  return shots
 
 
 if __name__ == "__main__":

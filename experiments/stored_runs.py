@@ -1,13 +1,12 @@
 """Run folders beside each other: whether they met the same episodes."""
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fsl_jax import report, types
+from fsl_jax import report, run_folder, types
 
 _KEYS = {
   *("seed", "data", "methods", "checkpoint"),
@@ -25,7 +24,7 @@ def check_configs(*paths: pathlib.Path) -> None:
   Raises:
     InputError: naming what differs.
   """
-  configs = [_config(path) for path in paths]
+  configs = [config(path) for path in paths]
   for name, of in (
     ("data set", lambda c: c["data"]["name"]),
     ("split", lambda c: c["data"]["split"]),
@@ -39,21 +38,25 @@ def check_configs(*paths: pathlib.Path) -> None:
       )
 
 
-def _config(path: pathlib.Path) -> Any:
-  """The configuration of a run of evaluate.py or curves.py."""
-  config = read(path / "config.json")
-  if not set(config) >= _KEYS or not set(config["data"]) >= _OF_DATA:
+def config(path: pathlib.Path) -> Any:
+  """The configuration of a run of evaluate.py or curves.py.
+
+  Raises:
+    InputError: if it is damaged, or that of something else.
+  """
+  found = run_folder.Files(path).config()
+  if not set(found) >= _KEYS or not set(found["data"]) >= _OF_DATA:
     raise types.InputError(
       f"{path} is no run folder of evaluate.py, or one of another version"
     )
-  return config
+  return found
 
 
 def subject(*paths: pathlib.Path) -> str:
   """ "the novel classes of icons, with conv64": data and networks."""
-  configs = [_config(path) for path in paths]
+  configs = [config(path) for path in paths]
   data = configs[0]["data"]
-  networks = dict.fromkeys(config["backbone"]["name"] for config in configs)
+  networks = dict.fromkeys(each["backbone"]["name"] for each in configs)
   return (
     f"the same episodes of the {data['split']} classes of {data['name']}, with "
     + " and ".join(networks)
@@ -88,7 +91,7 @@ def same_episodes(
   if not len(in_a):
     raise types.InputError(f"{paths[0]} and {paths[1]} share no episode")
   if not np.array_equal(one.digests[in_a], other.digests[in_b]):
-    seeds = [_config(path)["seed"] for path in paths]
+    seeds = [config(path)["seed"] for path in paths]
     raise types.InputError(
       f"the runs met different episodes of {one.protocol_name}: seed "
       f"{seeds[0]} in {paths[0]}, {seeds[1]} in {paths[1]}, or other files"
@@ -101,19 +104,8 @@ def same_episodes(
 
 def provenance(path: pathlib.Path) -> dict[str, Any]:
   """For the foot of a page."""
+  folder = run_folder.Files(path)
   return {
-    "config": read(path / "config.json"),
-    "starts": read(path / "provenance.json"),
+    "config": folder.config(),
+    "starts": folder.starts(),
   }
-
-
-def read(path: pathlib.Path) -> Any:
-  """A JSON file of a run folder."""
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except FileNotFoundError as error:
-    raise types.InputError(
-      f"{path.parent} is no run folder: no {path.name}"
-    ) from error
-  except ValueError as error:
-    raise types.InputError(f"{path} is damaged ({error})") from error

@@ -57,7 +57,7 @@ class SubjectFlags(NamedTuple):
 def define() -> SubjectFlags:
   """Defines them."""
   return SubjectFlags(
-    flags.DEFINE_string(
+    command_line.define_path(
       "checkpoint", None, "Run folder of pretrain.py, or a checkpoint in one."
     ),
     flags.DEFINE_string(
@@ -66,7 +66,7 @@ def define() -> SubjectFlags:
       f"Data set: {', '.join(data.names())}. Default: the checkpoint's.",
     ),
     flags.DEFINE_string("split", "novel", "Classes to draw from."),
-    flags.DEFINE_string(
+    command_line.define_path(
       "data_dir", None, "Root folder of the prepared data sets."
     ),
     flags.DEFINE_bool(

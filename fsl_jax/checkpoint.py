@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fsl_jax import devices, types
+from fsl_jax import devices, json_files, paths, types
 
 _METADATA = "_CHECKPOINT_METADATA"  # in every complete checkpoint
 _STEP = re.compile(r"(\d{8})(?:-(\d+))?")
@@ -54,12 +54,17 @@ def save(path: str | pathlib.Path, tree: Any, meta: dict[str, Any]) -> None:
     meta: JSON values.
 
   Raises:
-    InputError: if the folder exists.
+    InputError: if the folder exists, or `meta` is no JSON of 100 levels.
     OSError: if it cannot be written.
   """
-  path = pathlib.Path(path).absolute()
+  path = paths.local(path, "the checkpoint").absolute()
+  try:
+    meta = json_files.parse(json.dumps(meta))
+  except (TypeError, ValueError, RecursionError) as error:
+    raise types.InputError(
+      f"the metadata of a checkpoint must be JSON values ({error})"
+    ) from error
   devices.on_first_process(lambda: _make_room(path))
-  meta = json.loads(json.dumps(meta))
   arrays = jax.tree.map(np.asarray, jax.device_get(tree))
   meta |= {_META_DIGEST: _digest_json(meta), _DIGEST: digest(arrays)}
   try:
@@ -91,7 +96,7 @@ def restore(
   Raises:
     InputError: if there is no checkpoint, it is damaged, or it does not fit.
   """
-  path = pathlib.Path(path).absolute()
+  path = paths.local(path, "the checkpoint").absolute()
   steps = _steps(path)
   if steps:
     path = steps[-1]
@@ -101,6 +106,9 @@ def restore(
       "fsl_jax.pretrain.run (checkpoints/best) or fsl_jax.checkpoint.save"
     )
   try:
+    # Orbax reads it in threads, which would end in an error of their own.
+    for file in (path / _METADATA, *path.glob("*/_METADATA")):
+      json_files.parse(file.read_bytes())
     with _orbax(alone=True) as orbax:
       stored = orbax.metadata(str(path))
     meta = dict(stored.custom_metadata or {})
@@ -137,7 +145,7 @@ def save_step(
 
   Killed at any moment, the newest complete step can be restored.
   """
-  folder = pathlib.Path(folder)
+  folder = paths.local(folder, "the folder of checkpoints")
 
   def path_of(repeat: int) -> pathlib.Path:
     return folder / (f"{step:08d}-{repeat}" if repeat else f"{step:08d}")
@@ -167,7 +175,7 @@ def _make_room(path: pathlib.Path) -> None:
 
 def exists(path: str | pathlib.Path) -> bool:
   """Whether `restore` would find a checkpoint there."""
-  path = pathlib.Path(path)
+  path = paths.local(path, "the checkpoint")
   return bool(_steps(path)) or (path / _METADATA).is_file()
 
 

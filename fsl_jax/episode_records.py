@@ -15,6 +15,7 @@ from fsl_jax import run_folder as run_folder_lib
 from fsl_jax.episodes import sampler
 
 FILE = "episodes.jsonl"
+_FINISHED = "finished.json"  # how many episodes the file has to hold
 CURVES = ("support_loss", "support_accuracy", "query_entropy")
 
 
@@ -215,33 +216,36 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
   Raises:
     InputError: if there are none, or they are damaged.
   """
-  file = pathlib.Path(path) / FILE
+  folder = run_folder_lib.Files(path)
+  file = folder.path / FILE
   if not file.is_file():
     raise types.InputError(f"{path} is no run folder with episodes: no {FILE}")
   protocols: dict[str, list[dict[str, Any]]] = {}
-  # Whatever follows the last line break is being written, or was cut short.
-  whole, _, _ = file.read_bytes().rpartition(b"\n")
-  for number, line in enumerate(whole.splitlines(), 1):
+  for number, record in enumerate(folder.read(FILE), 1):
     try:
-      record = json.loads(line)
-      key = json.dumps(record["protocol"], sort_keys=True)
+      key = _key(record["protocol"])
       record["digest"], record["methods"], record["text"]
       record["index"] = operator.index(record["index"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
       raise types.InputError(
         f"line {number} of {file} is damaged, or of another version ({error!r})"
       ) from error
     protocols.setdefault(key, []).append(record)
+  finished = folder.kept(_FINISHED)
+  if missing := set(finished) - set(protocols):
+    raise _lost(file, 0, finished, missing.pop())
   if not protocols:
     raise types.InputError(f"{file} holds no episode")
   loaded = []
-  for records in protocols.values():
+  for key, records in protocols.items():
     records.sort(key=lambda record: record["index"])
     # An interrupted run has done large episodes before small ones, or the
     # other way: only those without a gap are a fair sample.
     reached = 0
     while reached < len(records) and records[reached]["index"] == reached:
       reached += 1
+    if reached < finished.get(key, 0):
+      raise _lost(file, reached, finished, key)
     records = records[:reached]
     if not records:
       continue
@@ -259,6 +263,29 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
   if not loaded:
     raise types.InputError(f"{file} does not hold the first episode")
   return loaded
+
+
+def finish(
+  folder: run_folder_lib.RunFolder, protocol: Mapping[str, Any], number: int
+) -> None:
+  """Notes that episodes 0 to number - 1 are kept, so that a loss is noticed."""
+  finished = folder.kept(_FINISHED)
+  key = _key(protocol)
+  if finished.get(key, 0) < number:
+    folder.keep(_FINISHED, finished | {key: number})
+
+
+def _key(protocol: Mapping[str, Any]) -> str:
+  return json.dumps(protocol, sort_keys=True)
+
+
+def _lost(
+  file: pathlib.Path, reached: int, finished: Mapping[str, int], key: str
+) -> types.InputError:
+  return types.InputError(
+    f"{file} holds {reached} of {finished[key]} finished episodes of {key}; "
+    "give the command of the run again to compute the others anew"
+  )
 
 
 def _filled(rows: Iterable[Sequence[int]]) -> np.ndarray:

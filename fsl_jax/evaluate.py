@@ -171,6 +171,8 @@ def run_many(
         if folder is not None:
           folder.append(episode_records.FILE, fresh)
         bar.update(len(request.indices))
+  if folder is not None:
+    episode_records.finish(folder, head["protocol"], num_episodes)
   ordered = [done[i] for i in range(num_episodes)]
   return {
     a.name: episode_records.result(a.name, a.query_use, ordered, head)
@@ -221,6 +223,11 @@ def check(
     if value is not None:
       types.check_whole(name, value, at_least=1)
   source.check(num_episodes)
+  if source.min_ways < 2:
+    raise types.InputError(
+      f"{source.name} has episodes of one way, where no answer is wrong; "
+      "expected at least 2 ways"
+    )
 
 
 def check_checkpoint(

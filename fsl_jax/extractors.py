@@ -74,7 +74,7 @@ def load(
     raise types.unknown_name("extractor", name, _LOADERS)
   backbone, variables = _LOADERS[name](path)
   if image_size_px is not None:
-    types.check_whole("image_size_px", image_size_px, at_least=1)
+    types.check_size_px("image_size_px", image_size_px)
     backbone = _resizing(backbone, image_size_px)
   return _extractor(backbone, variables)
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsl_jax import augment, checkpoint, devices, types, version
+from fsl_jax import augment, checkpoint, devices, paths, types, version
 
 _BATCH_SIZE = 256
 _FORMAT = 1  # of the files; a new one makes old files nobody's
@@ -65,8 +65,9 @@ def extract(
       f"outputs of {backbone.name} cannot be kept: its config is None, so they "
       "could not be told from those of another network"
     )
+  folder = None if cache_dir is None else paths.local(cache_dir, "cache_dir")
   key = _key(backbone, variables, dataset)
-  path = None if cache_dir is None else pathlib.Path(cache_dir) / f"{key}.npy"
+  path = None if folder is None else folder / f"{key}.npy"
   shape = _shape(backbone, variables, dataset)
   if path is not None and path.exists():
     outputs = _read(path, shape)

@@ -1,8 +1,8 @@
 """One process at a time works on a folder, and others can ask which.
 
 A POSIX record lock on the file `lock`: the system drops it however the process
-ends, a child process does not inherit it. On Windows, and on file systems
-without such locks, nothing is guarded.
+ends, a child process does not inherit it. Where Python has no `fcntl`, as on
+Windows, and on file systems without such locks, nothing is guarded.
 
 A process that opens and closes the file by other means loses its lock.
 """
@@ -10,13 +10,14 @@ A process that opens and closes the file by other means loses its lock.
 import os
 import pathlib
 import platform
-import sys
 import time
 
 from fsl_jax import types
 
-if sys.platform != "win32":
+try:
   import fcntl
+except ImportError:
+  fcntl = None  # type: ignore[assignment]
 
 _NAME = "lock"
 _PAUSES_S = (0.02, 0.2, 0)
@@ -85,7 +86,7 @@ def holder(folder: pathlib.Path) -> str | None:
 
 def _lock(descriptor: int, *, shared: bool = False) -> bool:
   """False if another process has the lock; True too where there are none."""
-  if sys.platform == "win32":
+  if fcntl is None:
     return True
   kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
   try:

@@ -4,11 +4,15 @@ A run that was killed continues when the same command is given again. That is
 safe only if nothing that shapes the numbers has changed, so the folder holds
 the resolved configuration and refuses another one.
 
+Files that are read again carry digests (`json_files`), so that damage gives no
+other numbers. A folder of an earlier version has none, and is given none.
+
 Of several processes of a run the first one writes, and all read: the folder
 must be on storage that all of them see. Each method is called by all processes
 alike. Two runs cannot share a folder: the first process locks it until it ends.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -19,19 +23,94 @@ from typing import Any
 
 import jax
 
-from fsl_jax import devices, folder_lock, types
+from fsl_jax import devices, folder_lock, json_files, paths, types
 
 _PACKAGES = ("fsl_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+_CONFIG = "config.json"
+_PROVENANCE = "provenance.json"
 
 
-class RunFolder:
-  """Files of one run.
+class Files:
+  """What a run folder holds, read without a lock while others may write.
 
   `config.json` is the resolved configuration, `provenance.json` the versions,
   commit and device of every start. Records are JSON lines.
   """
 
-  def __init__(self, path: str | pathlib.Path, config: dict[str, Any]):
+  def __init__(self, path: str | os.PathLike[str]):
+    self.path = paths.local(path, "the run folder")
+
+  def config(self) -> dict[str, Any]:
+    """The configuration.
+
+    Raises:
+      InputError: if it is damaged, or this is no run folder.
+    """
+    return self._config[0]
+
+  def starts(self) -> list[dict[str, Any]]:
+    """`provenance` of every start; InputError if it is damaged."""
+    path = self.path / _PROVENANCE
+    if not path.exists():
+      return []
+    if self._config[1]:
+      return self.kept(_PROVENANCE)["starts"]
+    try:
+      return json_files.parse(path.read_bytes())
+    except ValueError as error:
+      raise types.InputError(f"{path} is damaged ({error})") from error
+
+  def kept(self, name: str) -> dict[str, Any]:
+    """What `RunFolder.keep` wrote; empty if there is no such file.
+
+    Raises:
+      InputError: if it is damaged.
+    """
+    path = self.path / name
+    if not path.exists():
+      return {}
+    return self._opened(path.read_bytes(), str(path))
+
+  def read(self, name: str) -> list[dict[str, Any]]:
+    """All JSON lines; one at the end that is still being written is left out.
+
+    Raises:
+      InputError: if one is damaged.
+    """
+    path = self.path / name
+    if not path.exists():
+      return []
+    whole = path.read_bytes().split(b"\n")[:-1]
+    return [
+      self._opened(line + b"\n", f"line {number} of {path}")
+      for number, line in enumerate(whole, 1)
+    ]
+
+  def _opened(self, text: bytes, where: str) -> dict[str, Any]:
+    value, sealed = json_files.opened(text, where)
+    if sealed != self._config[1]:
+      raise types.InputError(
+        f"{where} has {'a' if sealed else 'no'} digest, unlike "
+        f"{self.path / _CONFIG}; one of them is damaged"
+      )
+    return value
+
+  @functools.cached_property
+  def _config(self) -> tuple[dict[str, Any], bool]:
+    """The configuration, and whether it has a digest and all else must."""
+    path = self.path / _CONFIG
+    try:
+      return json_files.opened(path.read_bytes(), str(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+      raise types.InputError(
+        f"{self.path} is no run folder: no {_CONFIG}"
+      ) from error
+
+
+class RunFolder(Files):
+  """Files of one run, which this process writes."""
+
+  def __init__(self, path: str | os.PathLike[str], config: dict[str, Any]):
     """Makes the folder, or opens it again with the same configuration.
 
     Args:
@@ -42,7 +121,7 @@ class RunFolder:
       InputError: if the folder was made with another configuration, holds
         something else, or is being worked on by another process.
     """
-    self.path = pathlib.Path(path)
+    super().__init__(path)
     devices.on_first_process(lambda: self._open(json.loads(json.dumps(config))))
 
   def release(self) -> None:
@@ -59,24 +138,27 @@ class RunFolder:
     new = folder_lock.acquire(self.path)
     try:
       self._keep_config(config)
-      starts = self.read_json("provenance.json") or []
+      starts = [*self.starts(), provenance()]
     except types.InputError:
       if new:
         folder_lock.release(self.path)
       raise
-    self._replace("provenance.json", _json([*starts, provenance()]))
+    sealed = self._config[1]
+    self._replace(
+      _PROVENANCE,
+      json_files.page({"starts": starts} if sealed else starts, sealed=sealed),
+    )
 
   def _keep_config(self, config: dict[str, Any]) -> None:
-    stored = self.read_json("config.json")
-    if stored is None:
+    if not (self.path / _CONFIG).exists():
       if any(self.path.glob("*.jsonl")):
         raise types.InputError(
-          f"{self.path} holds records but no config.json; choose another run "
+          f"{self.path} holds records but no {_CONFIG}; choose another run "
           "folder"
         )
-      self._replace("config.json", _json(config))
+      self._replace(_CONFIG, json_files.page(config))
       return
-    changes = _differences(stored, config)
+    changes = _differences(self.config(), config)
     if changes:
       raise types.InputError(
         f"{self.path} was started with another configuration ("
@@ -92,51 +174,35 @@ class RunFolder:
     if not devices.is_first_process():
       return
     with open(self.path / name, "a", encoding="utf-8") as file:
-      file.write(_lines(records))
+      file.write(self._lines(records))
       file.flush()
       os.fsync(file.fileno())
 
   def read(self, name: str) -> list[dict[str, Any]]:
-    """All JSON lines; a last line cut short by a kill is dropped for good.
-
-    Raises:
-      InputError: if any other line cannot be read.
-    """
+    """All JSON lines; a last line cut short by a kill is dropped for good."""
     path = self.path / name
     devices.on_first_process(lambda: _drop_cut_line(path))
-    if not path.exists():
-      return []
-    records = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-      try:
-        records.append(json.loads(line))
-      except ValueError as error:
-        raise types.InputError(
-          f"line {number} of {path} is damaged ({error})"
-        ) from error
-    return records
+    return super().read(name)
 
   def rewrite(self, name: str, records: list[dict[str, Any]]) -> None:
     """Replaces a file of JSON lines in one step."""
-    self.write_text(name, _lines(records))
+    self.write_text(name, self._lines(records))
+
+  def keep(self, name: str, value: dict[str, Any]) -> None:
+    """Writes a JSON file that `kept` reads again, in one step."""
+    self.write_text(name, json_files.page(value, sealed=self._config[1]))
 
   def write_json(self, name: str, value: Any) -> None:
-    """Writes a JSON file in one step."""
-    self.write_text(name, _json(value))
-
-  def read_json(self, name: str) -> Any:
-    """The value, or None if there is no such file."""
-    path = self.path / name
-    try:
-      return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-      return None
-    except ValueError as error:
-      raise types.InputError(f"{path} is damaged ({error})") from error
+    """Writes a JSON file for others, in one step."""
+    self.write_text(name, json_files.page(value, sealed=False))
 
   def write_text(self, name: str, text: str) -> None:
     """Writes a text file in one step: readers see the old or the new one."""
     devices.on_first_process(lambda: self._replace(name, text))
+
+  def _lines(self, records: list[dict[str, Any]]) -> str:
+    sealed = self._config[1]
+    return "".join(json_files.line(r, sealed=sealed) for r in records)
 
   def _replace(self, name: str, text: str) -> None:
     path = self.path / name
@@ -145,29 +211,20 @@ class RunFolder:
     os.replace(temporary, path)
 
 
-def worker(path: str | pathlib.Path) -> str | None:
+def worker(path: str | os.PathLike[str]) -> str | None:
   """Who works on a run folder, "process 123 on host h"; makes no file.
 
   Returns:
     None if it is nobody, or this process itself, and where the file system
     cannot tell.
   """
-  return folder_lock.holder(pathlib.Path(path))
+  return folder_lock.holder(paths.local(path, "the run folder"))
 
 
 def _drop_cut_line(path: pathlib.Path) -> None:
   if path.exists():
     data = path.read_bytes()
     os.truncate(path, data.rfind(b"\n") + 1)
-
-
-def _json(value: Any) -> str:
-  return json.dumps(value, indent=2, allow_nan=False) + "\n"
-
-
-def _lines(records: list[dict[str, Any]]) -> str:
-  # NaN is no JSON, and other readers stumble over it.
-  return "".join(json.dumps(r, allow_nan=False) + "\n" for r in records)
 
 
 def provenance() -> dict[str, Any]:

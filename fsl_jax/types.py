@@ -45,13 +45,25 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
   )
 
 
-def check_whole(name: str, value: Any, *, at_least: int = 0) -> None:
-  """Raises InputError unless `value` is an int in [at_least, 2^31)."""
+def check_whole(
+  name: str, value: Any, *, at_least: int = 0, below: int = 2**31
+) -> None:
+  """Raises InputError unless `value` is an int in [at_least, below)."""
   whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-  if not whole or not at_least <= value < 2**31:
+  if not whole or not at_least <= value < below:
+    limit = "2^31" if below == 2**31 else str(below)
     raise InputError(
-      f"{name} must be at least {at_least}, whole and below 2^31, got {value!r}"
+      f"{name} must be at least {at_least}, whole and below {limit}, got "
+      f"{value!r}"
     )
+
+
+def check_size_px(name: str, value: Any, *, at_least: int = 1) -> None:
+  """Raises InputError unless `value` is a height of images, below 4097.
+
+  Beyond it a single image takes 50 MB, and a batch of activations terabytes.
+  """
+  check_whole(name, value, at_least=at_least, below=4097)
 
 
 class Images(Protocol):

@@ -420,7 +420,7 @@ class TestErrors:
       self.make(widen=3)
 
   @pytest.mark.parametrize(
-    ("num_classes", "image_size_px"), [(0, 32), (5, 15), (5, 0)]
+    ("num_classes", "image_size_px"), [(0, 32), (5, 15), (5, 0), (5, 10**6)]
   )
   def test_out_of_range(self, num_classes, image_size_px):
     with pytest.raises(types.InputError, match="must be"):

@@ -207,6 +207,21 @@ class TestDamage:
     with pytest.raises(types.InputError, match="damaged"):
       checkpoint.restore(saved)
 
+  @pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "state/_METADATA"])
+  @pytest.mark.parametrize("levels", [150, 100_000])
+  def test_metadata_nested_too_deeply(self, saved, name, levels, monkeypatch):
+    """Found before orbax reads it, whose threads would not end."""
+    text = json.loads((saved / name).read_text())
+    nested = json.dumps(text)[:-1] + ', "x": ' + "[" * levels + "]" * levels
+    (saved / name).write_text(nested + "}")
+
+    def unused(**_):
+      raise AssertionError
+
+    monkeypatch.setattr(checkpoint, "_orbax", unused)
+    with pytest.raises(types.InputError, match=r"damaged.*100 levels"):
+      checkpoint.restore(saved)
+
 
 class TestStructure:
   def test_other_shape(self, saved):
@@ -246,9 +261,13 @@ class TestSaving:
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
   def test_metadata_that_are_no_json(self, tmp_path):
-    with pytest.raises((TypeError, ValueError)):
-      checkpoint.save(tmp_path / "x", {"a": np.zeros(1)}, {"f": object()})
-    assert not checkpoint.exists(tmp_path / "x")
+    nested = []
+    for _ in range(5000):
+      nested = [nested]
+    for value in (object(), nested, nested[0][0]):
+      with pytest.raises(types.InputError, match="must be JSON values"):
+        checkpoint.save(tmp_path / "x", {"a": np.zeros(1)}, {"f": value})
+    assert not list(tmp_path.iterdir())
 
 
 class TestSteps:

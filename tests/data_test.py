@@ -81,6 +81,7 @@ class TestWrongRequests:
       ({"split": "val+base"}, "unknown split"),
       ({"image_size_px": 0}, "image_size_px must be at least 1"),
       ({"image_size_px": 8.0}, "image_size_px must be .*whole"),
+      ({"image_size_px": 10**6}, "image_size_px must be .*below 4097"),
     ],
   )
   def test_one_sentence_each(self, data_dir, arguments, message):

@@ -65,6 +65,14 @@ def assert_refused(path, dataset, *parts):
 
 class TestRoundTrip:
   @pytest.mark.parametrize("values", [FIXED, MIXED])
+  def test_least_ways(self, dataset, tmp_path, values):
+    files.write(tmp_path / "e.npz", drawn(dataset, values), 20)
+    read = files.read(tmp_path / "e.npz", dataset)
+    ways = [len(read.rows(i).class_ids) for i in range(20)]
+    assert read.min_ways == min(ways)
+    assert drawn(dataset, values).min_ways <= min(ways)
+
+  @pytest.mark.parametrize("values", [FIXED, MIXED])
   def test_rows_are_those_drawn(self, dataset, tmp_path, values):
     expected = drawn(dataset, values)
     files.write(tmp_path / "new" / "e.npz", expected, 20)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fsl_jax import episode_records, types
+from fsl_jax import episode_records, run_folder, types
 
 METHOD = {
   "query_use": "none",
@@ -33,6 +33,7 @@ def record(index, protocol="a", **changes):
 
 
 def write(folder, records, end="\n"):
+  (folder / "config.json").write_text("{}")  # of an earlier version: no digests
   text = "\n".join(map(json.dumps, records)) + end
   (folder / episode_records.FILE).write_text(text)
 
@@ -79,8 +80,41 @@ def test_a_line_that_is_being_written_is_left_out(tmp_path, end):
   ],
 )
 def test_damage_is_named(tmp_path, line):
+  write(tmp_path, [])
   (tmp_path / episode_records.FILE).write_text(line + "\n")
-  with pytest.raises(types.InputError, match="damaged, or of another version"):
+  with pytest.raises(types.InputError, match="damaged"):
+    episode_records.load(tmp_path)
+
+
+def test_lost_episodes_are_missed(tmp_path):
+  folder = run_folder.RunFolder(tmp_path, {})
+  for protocol, number in (("a", 2), ("b", 1)):
+    folder.append(
+      episode_records.FILE, [record(i, protocol) for i in range(number)]
+    )
+    episode_records.finish(folder, {"name": protocol}, number)
+  folder.append(episode_records.FILE, [record(2)])  # of a run that goes on
+  sections = episode_records.load(tmp_path)
+  assert [section["m"].num_episodes for section in sections] == [3, 1]
+  path = tmp_path / episode_records.FILE
+  whole = path.read_bytes()
+  lines = whole.splitlines(keepends=True)
+  path.write_bytes(b"".join(lines[:3]))
+  assert episode_records.load(tmp_path)[0]["m"].num_episodes == 2
+  for lost, count in (
+    (lines[:2], r"0 of 1 finished episodes of .*\"b\""),
+    (lines[1:], r"0 of 2 finished episodes of .*\"a\""),
+    ([lines[0], lines[0], *lines[2:]], "1 of 2"),
+    ([], "0 of"),
+  ):
+    path.write_bytes(b"".join(lost))
+    with pytest.raises(types.InputError, match=count):
+      episode_records.load(tmp_path)
+  # Fewer episodes asked for later do not lower the number.
+  path.write_bytes(whole)
+  episode_records.finish(folder, {"name": "a"}, 1)
+  path.write_bytes(b"".join([lines[0], *lines[2:]]))
+  with pytest.raises(types.InputError, match="1 of 2"):
     episode_records.load(tmp_path)
 
 
@@ -88,5 +122,6 @@ def test_no_episodes(tmp_path):
   with pytest.raises(types.InputError, match="no run folder"):
     episode_records.load(tmp_path)
   (tmp_path / episode_records.FILE).write_text("")
+  write(tmp_path, [], "")
   with pytest.raises(types.InputError, match="holds no episode"):
     episode_records.load(tmp_path)

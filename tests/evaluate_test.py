@@ -547,6 +547,8 @@ class TestErrors:
       {"chunk": 0},
       {"chunk": -1},
       {"ways": 9},
+      {"ways": 1},
+      {"ways": "range:1:3"},
       {"shots": 12},
       {"queries": 0},
     ],

@@ -16,6 +16,8 @@ ROOT = pathlib.Path(fsl_jax.__file__).parent
 LEVELS = {
   "types": 0,
   "version": 0,
+  "json_files": 0.5,
+  "paths": 0.5,
   "augment": 1,
   "backbones": 1,
   "data": 1,
@@ -42,6 +44,7 @@ LEVELS = {
 EXCEPTIONS = {
   "report": {
     "types",
+    "paths",
     "hardness",
     "dataset_hardness",
     "statistics",

@@ -195,6 +195,46 @@ for x, worker in parallel.ordered(work, iter(int, 1), workers=2):
     time.sleep(0.05)
 
 
+def test_workers_watch_before_they_import_anything_large():
+  """Else a parent that is killed early leaves them behind for seconds."""
+  worker = """
+import pickle, sys
+end_with, parent = pickle.load(sys.stdin.buffer)
+assert not {"fsl_jax", "jax", "numpy"} & set(sys.modules)
+end_with(parent)
+print("watching", flush=True)
+import time
+time.sleep(60)
+"""
+  parent = """
+import io, os, subprocess, sys
+from loky.backend import reduction
+from fsl_jax.data import parallel
+pickled = io.BytesIO()
+reduction.dump((parallel._END_WITH, os.getpid()), pickled)
+worker = subprocess.Popen(
+  [sys.executable, "-c", sys.argv[1]],
+  stdin=subprocess.PIPE,
+  stdout=subprocess.PIPE,
+)
+worker.stdin.write(pickled.getvalue())
+worker.stdin.close()
+print(worker.pid, worker.stdout.readline().decode(), flush=True)
+worker.wait()
+"""
+  with subprocess.Popen(
+    [sys.executable, "-c", parent, worker], stdout=subprocess.PIPE, text=True
+  ) as process:
+    assert process.stdout is not None
+    pid, said = process.stdout.readline().split()
+    process.kill()
+  assert said == "watching"
+  deadline = time.monotonic() + 15
+  while _alive(int(pid)):
+    assert time.monotonic() < deadline, "the worker outlived its parent"
+    time.sleep(0.05)
+
+
 def test_a_script_ends_by_itself(tmp_path):
   script = tmp_path / "script.py"
   script.write_text("""

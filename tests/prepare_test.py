@@ -304,6 +304,11 @@ class TestAgain:
     with pytest.raises(types.InputError, match="split_file with SHA-256"):
       prepare("abc")
 
+  @pytest.mark.parametrize("size_px", [0, 4097, 10**6])
+  def test_size_out_of_range(self, source, data_dir, size_px):
+    with pytest.raises(types.InputError, match="size_px must be"):
+      tiny_source.prepare(source, data_dir, options={"size_px": size_px})
+
   def test_other_options_are_refused(self, source, data_dir):
     options = {"size_px": 5}
     found = tiny_source.prepare(source, data_dir, options=options)

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from fsl_jax import folder_lock, run_folder, types
+from fsl_jax import folder_lock, json_files, run_folder, types
 
 CONFIG = {"method": {"name": "finetune", "steps": 25}, "ways": [5, 20]}
 
@@ -31,7 +31,7 @@ class TestConfig:
     folder.append("episodes.jsonl", [{"index": 0}])
     again = make(folder.path)
     assert again.read("episodes.jsonl") == [{"index": 0}]
-    starts = again.read_json("provenance.json")
+    starts = again.starts()
     assert len(starts) == 2
     assert {"versions", "commit", "platform"} <= set(starts[0])
     assert starts[0]["versions"]["jax"]
@@ -48,7 +48,7 @@ class TestConfig:
     assert "method.steps was 25, now 24" in message
     assert "\n" not in message
     # The old one is still there.
-    assert folder.read_json("config.json") == CONFIG
+    assert folder.config() == CONFIG
 
   def test_missing_and_added_keys_are_changes(self, folder):
     fewer = {"method": CONFIG["method"]}
@@ -70,7 +70,7 @@ class TestConfig:
 
   def test_killed_before_the_configuration_was_written(self, tmp_path):
     (tmp_path / "config.json.tmp").write_text('{"meth')
-    assert make(tmp_path).read_json("config.json") == CONFIG
+    assert make(tmp_path).config() == CONFIG
 
   def test_damaged_configuration_is_named(self, folder):
     (folder.path / "config.json").write_text('{"method": ')
@@ -88,6 +88,14 @@ RECORDS = [{"index": 0, "a": 0.1 + 0.2}, {"index": 1, "a": None}]
 
 
 class TestRecords:
+  def test_line_that_another_process_writes_is_left_out(self, folder):
+    folder.append("x.jsonl", RECORDS)
+    path = folder.path / "x.jsonl"
+    text = path.read_bytes()[:-5]
+    path.write_bytes(text)
+    assert run_folder.Files(folder.path).read("x.jsonl") == RECORDS[:1]
+    assert path.read_bytes() == text
+
   def test_round_trip(self, folder):
     folder.append("x.jsonl", RECORDS[:1])
     folder.append("x.jsonl", RECORDS[1:])
@@ -112,10 +120,14 @@ class TestRecords:
     assert folder.read("x.jsonl") == []
     assert (folder.path / "x.jsonl").read_bytes() == b""
 
-  @pytest.mark.parametrize("middle", [b'{"index": \n', b"\xff\xfe\n", b"\n"])
+  @pytest.mark.parametrize(
+    "middle", [b'{"index": \n', b"\xff\xfe\n", b"\n", b'{"index": 1}\n', b"5\n"]
+  )
   def test_other_damage_is_named(self, folder, middle):
-    good = b'{"index": 0}\n'
-    (folder.path / "x.jsonl").write_bytes(good + middle + good)
+    folder.append("x.jsonl", RECORDS[:1])
+    path = folder.path / "x.jsonl"
+    good = path.read_bytes()
+    path.write_bytes(good + middle + good)
     with pytest.raises(types.InputError, match=r"line 2 of .*x\.jsonl"):
       folder.read("x.jsonl")
 
@@ -132,26 +144,28 @@ class TestRecords:
 
 class TestJson:
   def test_round_trip_and_absence(self, folder):
-    folder.write_json("result.json", {"mean": 0.1, "n": 3})
-    assert folder.read_json("result.json") == {"mean": 0.1, "n": 3}
-    assert folder.read_json("other.json") is None
+    folder.keep("kept.json", {"mean": 0.1, "n": 3})
+    assert folder.kept("kept.json") == {"mean": 0.1, "n": 3}
+    assert folder.kept("other.json") == {}
+    folder.write_json("result.json", [0.1])
+    assert json.loads((folder.path / "result.json").read_text()) == [0.1]
 
   def test_old_file_survives_a_kill(self, folder, monkeypatch):
-    folder.write_json("result.json", {"n": 1})
+    folder.keep("kept.json", {"n": 1})
 
     def killed(*_):
       raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-      folder.write_json("result.json", {"n": 2})
-    assert folder.read_json("result.json") == {"n": 1}
+      folder.keep("kept.json", {"n": 2})
+    assert folder.kept("kept.json") == {"n": 1}
 
   def test_value_that_is_no_json_leaves_the_old_file(self, folder):
-    folder.write_json("result.json", {"n": 1})
+    folder.keep("kept.json", {"n": 1})
     with pytest.raises(TypeError):
-      folder.write_json("result.json", {"n": object()})
-    assert folder.read_json("result.json") == {"n": 1}
+      folder.keep("kept.json", {"n": object()})
+    assert folder.kept("kept.json") == {"n": 1}
 
   def test_files_are_strict_json(self, folder):
     """NaN is no JSON: other readers stumble over it."""
@@ -167,6 +181,78 @@ class TestJson:
       json.loads(path.read_text(), parse_constant=refuse)
 
 
+def damaged(text):
+  """Each single bit flipped, and each truncation."""
+  for position in range(len(text)):
+    for bit in range(8):
+      flipped = bytearray(text)
+      flipped[position] ^= 1 << bit
+      yield bytes(flipped)
+    yield text[:position]
+
+
+class TestDamage:
+  @pytest.mark.parametrize(
+    "value", [{}, {"a": 1e-05, "b": "\u00e9\n"}, CONFIG, {"a": [{"b": None}]}]
+  )
+  @pytest.mark.parametrize("form", [json_files.line, json_files.page])
+  def test_every_change_of_a_sealed_text_is_noticed(self, value, form):
+    text = form(value).encode()
+    assert json_files.opened(text, "x") == (value, True)
+    for other in damaged(text):
+      with contextlib.suppress(types.InputError):
+        # The digest's own key: its absence is noticed by `Files`.
+        found, sealed = json_files.opened(other, "x")
+        assert not sealed
+        assert found != value
+
+  @pytest.mark.parametrize(
+    "name", ["config.json", "provenance.json", "kept.json", "x.jsonl"]
+  )
+  def test_every_change_of_a_file_is_refused(self, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(run_folder, "provenance", lambda: {"commit": "a"})
+    folder = make(tmp_path)
+    folder.append("x.jsonl", RECORDS)
+    folder.keep("kept.json", {"a": 1})
+    path = folder.path / name
+    for text in damaged(path.read_bytes()):
+      path.write_bytes(text)
+      files = run_folder.Files(folder.path)
+      with contextlib.suppress(types.InputError):
+        found = [files.config(), files.starts(), files.kept("kept.json")]
+        records = files.read("x.jsonl")
+        # A cut line is that of a kill. Who wrote the file knows how many
+        # there were.
+        assert name == "x.jsonl"
+        assert found == [CONFIG, folder.starts(), {"a": 1}]
+        assert records in ([], RECORDS[:1])
+
+  def test_folder_of_an_earlier_version(self, tmp_path):
+    """It has no digests: it is read, and what is added has none either."""
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG, indent=2))
+    (tmp_path / "provenance.json").write_text('[{"commit": "a"}]')
+    line = json.dumps(RECORDS[0]) + "\n"
+    (tmp_path / "x.jsonl").write_text(line)
+    folder = make(tmp_path)
+    folder.append("x.jsonl", RECORDS[1:])
+    folder.keep("kept.json", {"a": 1})
+    for again in (folder, make(tmp_path)):
+      assert again.read("x.jsonl") == RECORDS
+      assert again.kept("kept.json") == {"a": 1}
+      assert again.starts()[0] == {"commit": "a"}
+    assert (tmp_path / "x.jsonl").read_text().startswith(line)
+
+  def test_nested_too_deeply(self, folder):
+    for name in ("config.json", "x.jsonl"):
+      (folder.path / name).write_text("[" * 200_000)
+    for read in (
+      lambda files: files.config(),
+      lambda files: files.read("x.jsonl") + [files.config()],
+    ):
+      with pytest.raises(types.InputError, match="damaged"):
+        read(run_folder.Files(folder.path))
+
+
 def test_provenance_is_json():
   value = run_folder.provenance()
   assert json.loads(json.dumps(value)) == value
@@ -177,7 +263,7 @@ def test_provenance_is_json():
 # descriptors, tries to open the folder too, and outlives it.
 _WORKER = """
 import os, pathlib, sys, time
-from fsl_jax import folder_lock, run_folder, types
+from fsl_jax import folder_lock, json_files, run_folder, types
 path = pathlib.Path(sys.argv[1])
 run_folder.RunFolder(path, {})
 child = os.fork()
@@ -321,6 +407,18 @@ class TestLock:
 
     monkeypatch.setattr(folder_lock.fcntl, "lockf", unsupported)
     folder = make(tmp_path)
-    assert folder.read_json("config.json") == CONFIG
+    assert folder.config() == CONFIG
     folder_lock.release(folder.path)
     assert run_folder.worker(folder.path) is None
+
+
+def test_python_without_locks(tmp_path):
+  """As on Windows: the library is there, and a folder is not guarded."""
+  code = (
+    "import sys; sys.modules['fcntl'] = None; import fsl_jax as fsl; "
+    "folder = fsl.run_folder.RunFolder(sys.argv[1], {}); "
+    "print(fsl.run_folder.worker(sys.argv[1])); folder.release()"
+  )
+  with started(code, tmp_path / "a") as (process, line):
+    assert line == "None"
+    assert process.wait() == 0

@@ -196,6 +196,11 @@ def test_bench_measures_goes_on_and_prints_its_table(tmp_path):
       ["--data_dir={tmp}/nothing", "--run_dir={tmp}/run"],
       "fsl_jax.data.prepare('icons', data_dir=",
     ),
+    (
+      "demo",
+      ["{data}", "--run_dir={tmp}/run", "--num_episodes=3"],
+      "--num_episodes takes 2 numbers, got '3'",
+    ),
     ("pretrain", ["{data}"], "--run_dir is missing"),
     (
       "pretrain",
@@ -359,6 +364,9 @@ def test_compare(evaluated, tmp_path):
   )
   assert f"{100 * (prototype - start):+z.2f}" in output
   assert (tmp_path / "comparison.html").stat().st_size > 1000
+  itself = _run("compare", str(evaluated), f"{evaluated}/../{evaluated.name}")
+  assert itself.returncode == 1
+  assert "would be compared with itself" in itself.stderr
   alone = _run("compare", str(evaluated))
   assert alone.returncode == 1
   assert "two run folders are compared, got 1" in alone.stderr

@@ -1,13 +1,12 @@
 """Curves of `curves.py` that are kept in `results/curves/`, as Markdown."""
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import curve_kinds
 
-from fsl_jax import types
+from fsl_jax import json_files, types
 from fsl_jax.report import hardness_chart, sweep
 from reproduction import wording
 
@@ -24,7 +23,7 @@ def load(folder: pathlib.Path) -> list[dict[str, Any]]:
   found = []
   for path in sorted(folder.glob("*.json")):
     try:
-      curve = json.loads(path.read_text(encoding="utf-8"))
+      curve = json_files.parse(path.read_bytes())
       missing = _KEYS - set(curve)
     except (ValueError, TypeError) as error:
       raise types.InputError(f"{path} is damaged ({error})") from error

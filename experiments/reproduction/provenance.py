@@ -1,13 +1,12 @@
 """Where the numbers of a cell come from, and what they took."""
 
 import datetime
-import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fsl_jax import run_folder
-from reproduction import cells, cost, journal, work
+from reproduction import cells, cost, work
 
 Json = dict[str, Any]
 
@@ -69,20 +68,20 @@ def device(start: Mapping[str, Any]) -> str:
 
 
 def _pretraining(folder: pathlib.Path) -> list[Json]:
-  return json.loads((folder / "provenance.json").read_text())
+  return run_folder.Files(folder).starts()
 
 
 def _evaluation(folder: pathlib.Path) -> list[Json]:
   """The starts that computed episodes, as far as they were not killed."""
-  times = [line["start"] for line in journal.lines(folder / work.TIMES)]
-  return times or json.loads((folder / "provenance.json").read_text())
+  files = run_folder.Files(folder)
+  return [line["start"] for line in files.read(work.TIMES)] or files.starts()
 
 
 def _methods(measured: Sequence[work.Measured]) -> Json:
   configs = {}
   for m in measured:
-    config = json.loads((m.folder / "config.json").read_text())
-    (configs[m.job.variant.name],) = config["methods"].values()
+    methods = run_folder.Files(m.folder).config()["methods"]
+    (configs[m.job.variant.name],) = methods.values()
   return configs
 
 

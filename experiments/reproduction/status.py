@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from fsl_jax import pretrain, run_folder, types
-from reproduction import budgets, cells, cost, journal, programme, store, work
+from reproduction import budgets, cells, cost, programme, store, work
 
 _NOTE = (
   "PFLOP and hours are of all that a cell computes; pre-training and episodes "
@@ -143,7 +143,7 @@ def _progress(
   for network in cell.networks:
     folder = place.pretrain(network)
     workers.append(run_folder.worker(folder))
-    epochs = len(journal.lines(folder / pretrain.LOG))
+    epochs = len(run_folder.Files(folder).read(pretrain.LOG))
     recipe = place.budget.recipe(network)
     if 0 < epochs < recipe.num_epochs:
       parts.append(f"{network.name}: epoch {epochs} of {recipe.num_epochs}")

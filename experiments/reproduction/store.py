@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from fsl_jax import types
+from fsl_jax import json_files, types
 from reproduction import budgets, cells, provenance
 
 Json = dict[str, Any]
@@ -130,7 +130,7 @@ def load(path: pathlib.Path) -> Json:
     InputError: naming the file and what it lacks.
   """
   try:
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = json_files.parse(path.read_bytes())
   except (OSError, ValueError) as error:
     raise types.InputError(f"cannot read results {path}: {error}") from None
   _check(path, "the file", result, f"{_HEAD_KEYS} budget provenance")

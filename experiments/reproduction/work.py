@@ -269,7 +269,7 @@ def seconds_per_episode(folder: pathlib.Path, job: cells.Job) -> float | None:
   protocol = job.protocol._asdict()
   times = [
     line
-    for line in journal.lines(folder / TIMES)
+    for line in run_folder.Files(folder).read(TIMES)
     if line["protocol"] == protocol
   ]
   if not times:
@@ -281,5 +281,5 @@ def pretrain_seconds(trained: Trained) -> float:
   """Of the steps alone, not of looking for the best weights."""
   batch_size = trained.meta["pretrain"]["batch_size"]
   num_images = trained.meta["data"]["num_images"] // batch_size * batch_size
-  epochs = journal.lines(trained.path / pretrain.LOG)
+  epochs = run_folder.Files(trained.path).read(pretrain.LOG)
   return sum(num_images / epoch["images_per_s"] for epoch in epochs)

@@ -38,7 +38,7 @@ def create(
   Args:
     name: "conv64", "resnet12", "wrn_16_4" or "wrn_28_10".
     num_classes: P, classes of the last linear layer.
-    image_size_px: H = W of the images, at least 16.
+    image_size_px: H = W of the images, from 16 to 4096.
     dtype: of the computation, such as `jnp.bfloat16`; parameters, statistics
       and outputs stay float32. None computes in float32.
     **options: widths of the network, as named by its class; the defaults are
@@ -49,10 +49,8 @@ def create(
   """
   if name not in _FACTORIES:
     raise types.unknown_name("backbone", name, _FACTORIES)
-  if image_size_px < 16:
-    raise types.InputError(
-      f"image_size_px must be at least 16 (four halvings), got {image_size_px}"
-    )
+  # At least 16, for four halvings.
+  types.check_size_px("image_size_px", image_size_px, at_least=16)
   if num_classes < 1:
     raise types.InputError(f"num_classes must be positive, got {num_classes}")
   try:

@@ -57,10 +57,10 @@ def load(
 
   Raises:
     InputError: one sentence; if the data set or split is unknown, the data
-      set not prepared, empty or damaged, or image_size_px not positive.
+      set not prepared, empty or damaged, or image_size_px not in [1, 4096].
   """
   if image_size_px is not None:
-    types.check_whole("image_size_px", image_size_px, at_least=1)
+    types.check_size_px("image_size_px", image_size_px)
   where = prepared.folder(name, data_dir)
   if split not in SPLITS:
     raise types.InputError(

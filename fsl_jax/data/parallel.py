@@ -16,6 +16,28 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+
+def _ending_with_parent() -> Callable[[int], None]:
+  """What makes a worker end soon after the process that it works for.
+
+  A function within a function is pickled by value. One of a module would have
+  the worker import this library, and with it JAX, before it can watch: seconds
+  in which a parent that is killed leaves its workers behind.
+  """
+
+  def end_with(parent: int) -> None:
+    def watch() -> None:
+      while os.getppid() == parent:
+        time.sleep(0.2)
+      os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+  return end_with
+
+
+_END_WITH = _ending_with_parent()
+
 # Below it, starting processes takes longer than the work.
 MIN_PICTURES = 5000
 
@@ -67,7 +89,7 @@ def ordered(
     executor = loky.get_reusable_executor(
       max_workers=workers,
       timeout=60,
-      initializer=_end_with,
+      initializer=_END_WITH,
       initargs=(os.getpid(),),
     )
   waiting: collections.deque = collections.deque()
@@ -88,14 +110,3 @@ def ordered(
   finally:
     for _, future in waiting:
       future.cancel()
-
-
-def _end_with(parent: int) -> None:
-  """Makes a worker end soon after the process that it works for."""
-
-  def watch() -> None:
-    while os.getppid() == parent:
-      time.sleep(1)
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()

@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fsl_jax import types
+from fsl_jax import paths, types
 from fsl_jax.data import (
   description,
   listing,
@@ -130,12 +130,15 @@ def root(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
   Args:
     data_dir: None is the default of tensorflow-datasets: $TFDS_DATA_DIR, or a
       folder in the home directory.
+
+  Raises:
+    InputError: if it is no local path.
   """
   if data_dir is None:
     from tensorflow_datasets.core import constants
 
     data_dir = constants.DATA_DIR
-  return pathlib.Path(data_dir).expanduser().absolute()
+  return paths.local(data_dir, "data_dir").absolute()
 
 
 def found_names(
@@ -238,10 +241,11 @@ def prepare(
     if option not in builder_class.OPTIONS:
       raise types.unknown_name(f"option of {name}", option, option_names(name))
   given = None if source is None else _absolute(source)
+  recorded = _recorded(options or {})
   where = folder(name, data_dir)
   found = None if overwrite else describe(name, data_dir)
   if found is not None:
-    _refuse_other(found, given, _recorded(options or {}))
+    _refuse_other(found, given, recorded)
     return found
   if given is not None and not given.exists():
     raise types.InputError(f"the source {given} does not exist")
@@ -255,7 +259,7 @@ def prepare(
     builder.scratch = place / "scratch"
     builder.scratch.mkdir()
     builder.options = dict(options or {})
-    builder.recorded_options = _recorded(options or {})
+    builder.recorded_options = recorded
     builder.skip_bad = skip_bad
     tfds.display_progress_bar(False)
     try:
@@ -299,10 +303,11 @@ def _put(made: pathlib.Path, where: pathlib.Path, old: pathlib.Path) -> None:
 def _recorded(options: Mapping[str, Any]) -> dict[str, Any]:
   """Options to be compared later: of a file, its content counts."""
   recorded = dict(options)
-  path = pathlib.Path(recorded.get("split_file") or "").expanduser()
-  if path.is_file():
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    recorded["split_file"] = f"with SHA-256 {digest[:16]}"
+  if recorded.get("split_file") is not None:
+    path = paths.local(recorded["split_file"], "split_file")
+    if path.is_file():
+      digest = hashlib.sha256(path.read_bytes()).hexdigest()
+      recorded["split_file"] = f"with SHA-256 {digest[:16]}"
   return recorded
 
 
@@ -346,10 +351,8 @@ def option_names(name: str) -> tuple[str, ...]:
 
 
 def _absolute(source: str | os.PathLike[str]) -> pathlib.Path:
-  if not os.fspath(source):
-    raise types.InputError("the source is empty; expected a folder or archive")
   # One place has many spellings.
-  return pathlib.Path(os.path.realpath(pathlib.Path(source).expanduser()))
+  return pathlib.Path(os.path.realpath(paths.local(source, "the source")))
 
 
 def _as_os_error(error: RuntimeError, where: pathlib.Path) -> Exception:

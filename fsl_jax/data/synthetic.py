@@ -54,10 +54,10 @@ def make(
       f"num_classes numbers, none negative, got {num_classes} and "
       f"{images_per_class}"
     )
-  if image_size_px < 1 or noise < 0 or seed < 0:
+  types.check_size_px("image_size_px", image_size_px)
+  if noise < 0 or seed < 0:
     raise types.InputError(
-      "image_size_px must be at least 1, noise and seed not negative, got "
-      f"{image_size_px}, {noise} and {seed}"
+      f"noise and seed must not be negative, got {noise} and {seed}"
     )
 
   shape = (image_size_px, image_size_px, 3)

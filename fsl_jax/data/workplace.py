@@ -1,7 +1,6 @@
 """Folders for work in progress, which disappear whatever ends the work."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import shutil
@@ -60,7 +59,10 @@ def lock(place: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
   Raises:
     BlockingIOError: if another one holds it, unless `wait`.
   """
-  # array_record, and so all of this, runs on Linux and macOS only.
+  # array_record, and so all that prepares, runs on Linux and macOS only; the
+  # rest of the library does not need it.
+  import fcntl
+
   handle = os.open(place, os.O_RDONLY)
   try:
     fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -20,7 +20,6 @@ import functools
 import hashlib
 import json
 import os
-import pathlib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from fsl_jax import types, version
+from fsl_jax import paths, types, version
 from fsl_jax.episodes import file_checks, padding, sampler
 from fsl_jax.episodes import source as source_lib
 
@@ -41,6 +40,7 @@ def write(
   Raises:
     InputError: if the source has not as many.
   """
+  path = paths.local(path, "the file of episodes")
   source.check(num_episodes)
   drawn = [source.rows(index) for index in range(num_episodes)]
   dataset = source.dataset
@@ -76,7 +76,6 @@ def write(
   for name, column in columns.items():
     arrays[name] = np.concatenate(column)
     arrays[file_checks.ENDS[name]] = np.cumsum([len(part) for part in column])
-  path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(path.name + ".tmp")
   with open(temporary, "wb") as file:
@@ -124,6 +123,11 @@ class Stored:
       )
     )
 
+  @property
+  def min_ways(self) -> int:
+    ends = self.arrays[file_checks.ENDS["class_ids"]]
+    return int(np.diff(ends, prepend=0).min())
+
   def values(self) -> dict[str, Any]:
     return {**self.header["protocol"], "file": self.digest[:16]}
 
@@ -162,7 +166,7 @@ def read(path: str | os.PathLike[str], dataset: types.ClassIndexed) -> Stored:
     InputError: if the file is none of episodes, is damaged, or was made for
       other data.
   """
-  path = os.fspath(path)
+  path = os.fspath(paths.local(path, "the file of episodes"))
   try:
     with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}

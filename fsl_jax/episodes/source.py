@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fsl_jax import types
-from fsl_jax.episodes import padding, protocols, sampler
+from fsl_jax.episodes import padding, protocols, rules, sampler
 
 
 class Source(Protocol):
@@ -31,6 +31,10 @@ class Source(Protocol):
   @property
   def shapes(self) -> list[padding.Shape]:
     """What episodes are filled up to, growing; at most six."""
+
+  @property
+  def min_ways(self) -> int:
+    """Classes of the smallest episode there may be."""
 
   def values(self) -> dict[str, Any]:
     """JSON values that tell these episodes from others of data and seed."""
@@ -64,6 +68,11 @@ class Drawn:
   @functools.cached_property
   def shapes(self) -> list[padding.Shape]:
     return padding.shapes(sampler.bounds(self.dataset, self.protocol))
+
+  @property
+  def min_ways(self) -> int:
+    ways = self.protocol.ways
+    return ways.low if isinstance(ways, rules.Range) else self.shapes[-1].ways
 
   def values(self) -> dict[str, Any]:
     return self.protocol.values()

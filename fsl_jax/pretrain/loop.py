@@ -186,17 +186,14 @@ def finished(
   Raises:
     InputError: if the checkpoint is damaged.
   """
-  folder = pathlib.Path(run_dir)
-  if not (folder / RESULT).exists():
+  folder = run_folder_lib.Files(run_dir)
+  if not (folder.path / RESULT).exists():
     return None
-  variables, meta = checkpoint.restore(folder / BEST)
+  variables, meta = checkpoint.restore(folder.path / BEST)
   identity = json.loads(json.dumps(_identity(backbone, dataset, config)))
   if {key: meta.get(key) for key in identity} != identity:
     return None
-  lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
-  return PretrainResult(
-    variables, meta, [json.loads(line) for line in lines], folder / BEST
-  )
+  return PretrainResult(variables, meta, folder.read(LOG), folder.path / BEST)
 
 
 class _Done(NamedTuple):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fsl_jax import paths
 from fsl_jax.report import (
   captions,
   document,
@@ -58,7 +59,6 @@ def write(
   Raises:
     InputError: as `rows.check`, `classes.of_section`.
   """
-  folder = pathlib.Path(run_dir)
   result = {
     "title": title,
     **values.summary(sections, class_names),
@@ -67,7 +67,7 @@ def write(
   }
   drawn = [*figures, *all_figures(sections, sheet, galleries)]
   return save(
-    folder,
+    run_dir,
     values.dump(result),
     drawn,
     page.html(title, sections, drawn, provenance, notes, class_names, subject),
@@ -76,7 +76,7 @@ def write(
 
 
 def save(
-  folder: pathlib.Path,
+  folder: str | os.PathLike[str],
   json_text: str,
   figures: Sequence[document.Figure],
   html: str,
@@ -84,6 +84,7 @@ def save(
   names: tuple[str, str],
 ) -> list[pathlib.Path]:
   """Writes the JSON, `figures/*.svg` and the page; returns their paths."""
+  folder = paths.local(folder, "the folder of the report")
   (folder / "figures").mkdir(parents=True, exist_ok=True)
   contents = {
     folder / names[0]: json_text,

@@ -68,7 +68,7 @@ def write(
     "provenance": provenance,
   }
   return assemble.save(
-    pathlib.Path(folder),
+    folder,
     values.dump(result),
     [figure],
     _html(title, pairs, names, figure, provenance, subject),

@@ -71,7 +71,7 @@ def write(
   ):
     drawn += [_extremes(number, judged, gallery) for gallery in shown]
   return assemble.save(
-    pathlib.Path(folder),
+    folder,
     values.dump(result),
     drawn,
     _html(title, sections, class_names, drawn, provenance, notes, subject),

@@ -16,6 +16,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from fsl_jax import paths
+
 FONTS = (
   "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, "
   "sans-serif"
@@ -223,7 +225,7 @@ def with_prefix(svg: str, prefix: str) -> str:
 
 def save(svg: str, path: str | os.PathLike[str]) -> pathlib.Path:
   """Writes a figure in one step: readers see the old file or the new one."""
-  path = pathlib.Path(path)
+  path = paths.local(path, "the file of a figure")
   temporary = path.with_name(path.name + ".tmp")
   temporary.write_text(svg, encoding="utf-8")
   os.replace(temporary, path)

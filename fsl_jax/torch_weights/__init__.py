@@ -2,12 +2,11 @@
 
 import hashlib
 import os
-import pathlib
 import re
 
 import numpy as np
 
-from fsl_jax import types
+from fsl_jax import paths, types
 from fsl_jax.data.containers import pickled_values
 from fsl_jax.torch_weights import pickled, safetensors
 
@@ -35,7 +34,7 @@ def read(
     InputError: if it is missing, damaged, of another form, or holds anything
       but tensors.
   """
-  path = pathlib.Path(path)
+  path = paths.local(path, "the file of weights")
   try:
     data = path.read_bytes()
   except OSError as error:

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import math
-import pathlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fsl_jax import types
+from fsl_jax import paths, types
 from fsl_jax.data import listing
 
 NOVEL_SHARE = 0.2
@@ -141,7 +140,7 @@ def from_file(names: Sequence[str], path: str, where: str) -> Split:
   Raises:
     InputError: if it cannot be read, or does not name every class once.
   """
-  place = pathlib.Path(path).expanduser()
+  place = paths.local(path, "split_file")
   try:
     # Some editors of Windows put a mark of UTF-8 first.
     text = place.read_text(encoding="utf-8-sig")

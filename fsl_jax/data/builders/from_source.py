@@ -105,7 +105,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
     chosen = {k: v for k, v in self.options.items() if k in self.RULE._fields}
     rule = self.RULE._replace(**chosen)
     if rule.size_px is not None:
-      types.check_whole("size_px", rule.size_px, at_least=1)
+      types.check_size_px("size_px", rule.size_px)
     types.check_whole("max_megapixels", rule.max_megapixels, at_least=1)
     if rule.fit not in pictures.FITS:
       raise types.unknown_name("fit", rule.fit, pictures.FITS)
