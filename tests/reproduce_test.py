@@ -520,12 +520,14 @@ class TestStatus:
     assert "missing" in state()
     folder = place.pretrain(_CONV)
     folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
     (folder / pretrain.LOG).write_text('{"epoch": 1}\n' * 7)
     assert "epoch 7 of 120" in state()
     (folder / pretrain.LOG).write_text('{"epoch": 1}\n' * 120)
     job = cell.jobs[0]
     episodes_of = place.episodes(_CONV, "novel", job.variant)
     episodes_of.mkdir(parents=True)
+    (episodes_of / "config.json").write_text("{}")
     record = {"protocol": job.protocol._asdict(), "index": 0}
     other = {"protocol": dataclasses.asdict(episodes.Protocol(7)), "index": 0}
     (episodes_of / "episodes.jsonl").write_text(
