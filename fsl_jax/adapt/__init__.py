@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fsl_jax import types
+import jax
+
+from fsl_jax import programs, types
 from fsl_jax.adapt import (
   batched,
   chunking,
@@ -76,7 +78,33 @@ def create(
   Raises:
     InputError: for an unknown name or option, or a value out of range.
   """
-  return _entry(name).factory(backbone, _config(name, options), name=name)
+  return _compiled(_entry(name).factory, backbone, _config(name, options), name)
+
+
+@programs.kept
+def _compiled(
+  factory: Callable[..., types.Adapter],
+  backbone: types.Backbone,
+  config: Any,
+  name: str,
+) -> types.Adapter:
+  """The same adapter for the same choices, its functions quick by hand too."""
+
+  def compiled(function):
+    program = jax.jit(function, inline=True)
+
+    def checked(*arguments):
+      run.check(arguments[-1])
+      return program(*arguments)
+
+    return checked
+
+  adapter = factory(backbone, config, name=name)
+  return adapter._replace(
+    init=compiled(adapter.init),
+    step=compiled(adapter.step),
+    predict=compiled(adapter.predict),
+  )
 
 
 def config(name: str, **options: Any) -> dict[str, Any]:
