@@ -93,13 +93,11 @@ def extractor(backbone: types.Backbone) -> ExtractFn:
 
     return micro_batches.apply(logits, MICRO_BATCH, images)
 
-  program = jax.jit(extract, inline=True)
-
-  def checked(variables, images):
-    augment.check_normalised("images", images)
-    return program(variables, images)
-
-  return checked
+  return programs.Checked(
+    extract,
+    lambda variables, images: augment.check_normalised("images", images),
+    inline=True,
+  )
 
 
 def of_episode(

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-
 from fsl_jax import programs, types
 from fsl_jax.adapt import (
   batched,
@@ -91,13 +89,9 @@ def _compiled(
   """The same adapter for the same choices, its functions quick by hand too."""
 
   def compiled(function):
-    program = jax.jit(function, inline=True)
-
-    def checked(*arguments):
-      run.check(arguments[-1])
-      return program(*arguments)
-
-    return checked
+    return programs.Checked(
+      function, lambda *arguments: run.check(arguments[-1]), inline=True
+    )
 
   adapter = factory(backbone, config, name=name)
   return adapter._replace(

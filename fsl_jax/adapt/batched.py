@@ -74,16 +74,15 @@ def compile(
       devices.ROWS,
     )
 
-  program = jax.jit(function)
-
   def batched(key, variables, tasks, indices):
-    run_lib.check(tasks)
     size = indices.shape[0]
     if size % (num_devices * chunk):
       raise types.InputError(
         f"a batch of {size} episodes is no multiple of the chunk of {chunk}"
         + (f" on each of {num_devices} devices" if num_devices > 1 else "")
       )
-    return program(key, variables, tasks, indices)
+    return function(key, variables, tasks, indices)
 
-  return batched
+  return programs.Checked(
+    batched, lambda key, variables, tasks, indices: run_lib.check(tasks)
+  )

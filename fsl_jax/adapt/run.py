@@ -34,7 +34,6 @@ def run(
   Raises:
     InputError: as `check`.
   """
-  check(task)
   return _program(_run, adapter)(key, variables, task)
 
 
@@ -49,7 +48,6 @@ def diagnosed(
   It costs a prediction of the queries at the start and one of the support, as
   if its images were queries, at the end: less than one step.
   """
-  check(task)
   return _program(_diagnosed, adapter)(key, variables, task)
 
 
@@ -73,7 +71,11 @@ def check(tasks: types.Task) -> None:
 @programs.kept
 def _program(function: Any, adapter: types.Adapter) -> Any:
   # Inlined, so that it is the same in a program of many episodes.
-  return jax.jit(functools.partial(function, adapter), inline=True)
+  return programs.Checked(
+    functools.partial(function, adapter),
+    lambda key, variables, task: check(task),
+    inline=True,
+  )
 
 
 def _run(adapter, key, variables, task):
