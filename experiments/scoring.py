@@ -148,7 +148,6 @@ def evaluated(
       jax.random.key(0), jnp.asarray(dataset.images[:1])
     )
     methods = _methods(plan, backbone)
-  programs = adapt.batched.Programs(methods)
   sections = [
     evaluate.run_many(
       methods,
@@ -157,7 +156,6 @@ def evaluated(
       source=dataclasses.replace(source, dataset=dataset),  # type: ignore[type-var]
       **options,
       **by_judge,
-      programs=programs,
       folder=folder,
     )
     for source, options in requests

@@ -47,11 +47,38 @@ def prepare(images: jax.Array) -> jax.Array:
 
   Returns:
     uint8: float32 (image / 255 - MEAN) / STD; float: the input.
+
+  Raises:
+    InputError: for floats that are pixels in [0, 255]; see `check_normalised`.
   """
   if jnp.issubdtype(images.dtype, jnp.floating):
+    check_normalised("images", images)
     return images
   _check_uint8(images)
   return _normalise(images.astype(jnp.float32) / 255)
+
+
+def check_normalised(name: str, images: types.Array) -> None:
+  """Raises InputError for colour images whose floats are pixels in [0, 255].
+
+  Normalised ones have negative values and none far above 2. Values that are
+  not concrete, and features, are taken as they are.
+  """
+  if (
+    not jnp.issubdtype(images.dtype, jnp.floating)
+    or images.ndim < 4
+    or images.shape[-1] != 3
+    or not images.size
+    or not types.is_concrete(images)
+  ):
+    return
+  values = jax.device_get(images)
+  low, high = values.min(), values.max()
+  if low >= 0 and high > 25:
+    raise types.InputError(
+      f"{name} are {images.dtype} in [{low:g}, {high:g}]; expected uint8 in "
+      "[0, 255], or floats that are normalised, (pixel / 255 - mean) / std"
+    )
 
 
 def random_views(

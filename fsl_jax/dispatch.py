@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fsl_jax import devices, types
 from fsl_jax import hardness as hardness_lib
+from fsl_jax import programs as programs_lib
 from fsl_jax.adapt import batched
 from fsl_jax.episodes import feeder
 
@@ -64,24 +65,8 @@ class Dispatcher:
         if extractor_variables is None
         else devices.place(mesh, devices.SAME, extractor_variables)
       )
-
-      def hardness(variables, episodes):
-        return jax.lax.map(
-          lambda e: hardness_lib.of_episode(extractor, variables, e), episodes
-        )
-
-      self._hardness = jax.jit(
-        devices.apart(hardness, mesh, devices.SAME, devices.ROWS)
-      )
-
-    def by_embeddings(episodes, embeddings):
-      return jax.lax.map(
-        lambda pair: hardness_lib.of_embeddings(*pair), (episodes, embeddings)
-      )
-
-    self._by_embeddings = jax.jit(
-      devices.apart(by_embeddings, mesh, devices.ROWS, devices.ROWS)
-    )
+      self._hardness = _hardness(extractor, mesh)
+    self._by_embeddings = _by_embeddings(mesh)
 
   def __call__(self, batch: feeder.Batch) -> Results:
     """Arrays that every process can read, without waiting for them.
@@ -136,3 +121,25 @@ class Dispatcher:
     handed_over = itertools.chain(map(self, batches), [None])
     for results, _ in itertools.pairwise(handed_over):
       yield jax.device_get(results)
+
+
+@programs_lib.kept
+def _hardness(
+  extractor: hardness_lib.ExtractFn, mesh: jax.sharding.Mesh
+) -> Any:
+  def of_episodes(variables, episodes):
+    return jax.lax.map(
+      lambda e: hardness_lib.of_episode(extractor, variables, e), episodes
+    )
+
+  return jax.jit(devices.apart(of_episodes, mesh, devices.SAME, devices.ROWS))
+
+
+@programs_lib.kept
+def _by_embeddings(mesh: jax.sharding.Mesh) -> Any:
+  def of_episodes(episodes, embeddings):
+    return jax.lax.map(
+      lambda pair: hardness_lib.of_embeddings(*pair), (episodes, embeddings)
+    )
+
+  return jax.jit(devices.apart(of_episodes, mesh, devices.ROWS, devices.ROWS))

@@ -41,7 +41,6 @@ def run_many(
   extractor: hardness_lib.ExtractFn | None = None,
   extractor_variables: types.Variables | None = None,
   embeddings: np.ndarray | None = None,
-  programs: batched.Programs | None = None,
   folder: run_folder_lib.RunFolder | None = None,
   progress: bool = True,
 ) -> dict[str, types.EvalResult]:
@@ -72,8 +71,6 @@ def run_many(
     extractor_variables: of `extractor`; None takes `variables`.
     embeddings: [n, P] float32 of all images of `dataset`, by which hardness is
       judged instead of by `extractor`; see `extractors.embeddings`.
-    programs: of the same adapters, kept between calls so that equal shapes
-      are compiled once; None compiles here.
     folder: where one JSON line per episode is kept, in `episodes.jsonl`;
       episodes that are there already are not computed again, and those of
       another seed, data set, network or method are refused.
@@ -116,16 +113,16 @@ def run_many(
     "text": source.text,
   }
   done = episode_records.stored(folder, head["protocol"], adapters, inputs)
-  programs = programs or batched.Programs(adapters)
+  mesh = devices.mesh()
   chunks = _chunks(
     adapters,
     variables,
     source,
     chunk,
     done,
-    largest=-(-num_episodes // programs.mesh.size),
+    largest=-(-num_episodes // mesh.size),
   )
-  unit = programs.mesh.size * math.lcm(*chunks.values())
+  unit = mesh.size * math.lcm(*chunks.values())
   if batch_size is None:
     batch_size = 8 if any(adapter.num_steps for adapter in adapters) else 64
   batch_size = -(-min(batch_size, num_episodes) // unit) * unit
@@ -138,10 +135,15 @@ def run_many(
   ]
   if missing:
     dispatcher = dispatch.Dispatcher(
-      {a.name: programs.of(a, chunks[a.name]) for a in adapters},
+      {
+        a.name: batched.compile(
+          a, chunk=chunks[a.name], mesh=mesh, diagnose=True
+        )
+        for a in adapters
+      },
       variables,
       seed=seed,
-      mesh=programs.mesh,
+      mesh=mesh,
       extractor=extractor,
       extractor_variables=extractor_variables,
     )
@@ -149,7 +151,7 @@ def run_many(
       source,
       missing,
       batch_size=batch_size,
-      rows=devices.own_rows(programs.mesh, batch_size),
+      rows=devices.own_rows(mesh, batch_size),
       embeddings=embeddings,
     )
     methods = {a.name: episode_records.of_method(a) for a in adapters}

@@ -19,6 +19,7 @@ from fsl_jax import (
   checkpoint,
   features,
   hardness,
+  programs,
   torch_weights,
   types,
 )
@@ -130,6 +131,7 @@ def embeddings(
   return np.asarray(outputs.images)[:, : shape.shape[1]]
 
 
+@programs.kept
 def _resizing(network: types.Backbone, size: int) -> types.Backbone:
   """A network over images that are resized first."""
 
@@ -182,6 +184,7 @@ def _path_in_package() -> str:
   return str(package.locate_file(_FILE))
 
 
+@programs.kept
 def _rescaled(network: types.Backbone) -> types.Backbone:
   """Lite0 over images from `augment.prepare`, as the library's others are.
 

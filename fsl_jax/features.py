@@ -17,7 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsl_jax import augment, checkpoint, devices, paths, types, version
+from fsl_jax import (
+  augment,
+  checkpoint,
+  devices,
+  paths,
+  programs,
+  types,
+  version,
+)
 
 _BATCH_SIZE = 256
 _FORMAT = 1  # of the files; a new one makes old files nobody's
@@ -94,13 +102,9 @@ def _compute(
   dataset: types.ClassIndexed,
   progress: bool,
 ) -> np.ndarray:
-  def of_batch(variables, images):
-    outputs, _ = backbone.apply(variables, augment.prepare(images), train=False)
-    return jnp.concatenate([outputs.logits, outputs.features], axis=1)
-
   # Of this process alone: each has all of the split, and keeps all of it.
   mesh = devices.mesh(jax.local_devices())
-  program = jax.jit(devices.apart(of_batch, mesh, devices.SAME, devices.ROWS))
+  program = _program(backbone, mesh)
   variables = devices.place(mesh, devices.SAME, variables)
   batch_size = -(-_BATCH_SIZE // mesh.size) * mesh.size
   n = len(dataset.class_ids)
@@ -118,6 +122,15 @@ def _compute(
         parts[-2] = jax.device_get(parts[-2])
       bar.update(min(batch_size, n - start))
   return np.concatenate(jax.device_get(parts))[:n]
+
+
+@programs.kept
+def _program(backbone: types.Backbone, mesh: jax.sharding.Mesh) -> Any:
+  def of_batch(variables, images):
+    outputs, _ = backbone.apply(variables, augment.prepare(images), train=False)
+    return jnp.concatenate([outputs.logits, outputs.features], axis=1)
+
+  return jax.jit(devices.apart(of_batch, mesh, devices.SAME, devices.ROWS))
 
 
 def _key(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsl_jax import augment, types
+from fsl_jax import augment, programs, types
 from fsl_jax.adapt import heads, losses, micro_batches
 
 MICRO_BATCH = 75  # images; bounds memory, changes no result
@@ -53,6 +53,8 @@ def of_queries(
   head = heads.support_init(support, support_labels, support_mask, num_ways)
   present = heads.present_classes(support_labels, support_mask, num_ways)
   cosines = heads.classify(head, query, present)
+  mask = np.ones(query_labels.shape, bool)
+  types.check_labels("query_labels", query_labels, mask, num_ways)
   true = jax.nn.one_hot(query_labels, num_ways, dtype=bool)
   # log((1 - p) / p) without forming p: sum over the others, minus the own.
   others = jax.nn.logsumexp(jnp.where(true, -jnp.inf, cosines), axis=-1)
@@ -80,6 +82,7 @@ def log_odds(
   return losses.masked_mean(queries.log_odds, query_mask)
 
 
+@programs.kept
 def extractor(backbone: types.Backbone) -> ExtractFn:
   """A network's base-class logits, un-augmented, running statistics."""
 
@@ -90,7 +93,11 @@ def extractor(backbone: types.Backbone) -> ExtractFn:
 
     return micro_batches.apply(logits, MICRO_BATCH, images)
 
-  return extract
+  return programs.Checked(
+    extract,
+    lambda variables, images: augment.check_normalised("images", images),
+    inline=True,
+  )
 
 
 def of_episode(

@@ -66,6 +66,35 @@ def check_size_px(name: str, value: Any, *, at_least: int = 1) -> None:
   check_whole(name, value, at_least=at_least, below=4097)
 
 
+def is_concrete(*arrays: Array) -> bool:
+  """Whether values can be looked at: not traced, nor with other processes."""
+  return not any(
+    isinstance(x, jax.core.Tracer)
+    or (isinstance(x, jax.Array) and not x.is_fully_addressable)
+    for x in arrays
+  )
+
+
+def check_labels(name: str, labels: Array, mask: Array, num_ways: int) -> None:
+  """Raises InputError unless the labels of a mask are whole, in [0, num_ways).
+
+  Values that are not concrete are taken as they are.
+  """
+  if labels.shape != mask.shape or labels.dtype.kind not in "iu":
+    raise InputError(
+      f"{name} must be {list(mask.shape)} integers, as its mask, got "
+      f"{list(labels.shape)} {labels.dtype}"
+    )
+  if not is_concrete(labels, mask):
+    return
+  labels, mask = jax.device_get((labels, mask))
+  used = labels[mask]
+  if used.size and not 0 <= used.min() <= used.max() < num_ways:
+    raise InputError(
+      f"{name} must lie in [0, {num_ways}), got {used.min()} to {used.max()}"
+    )
+
+
 class Images(Protocol):
   """[n, H, W, 3] uint8 in [0, 255], or [n, D] float32 features: an array, or
   what is read like one."""
@@ -341,6 +370,10 @@ class Backbone(NamedTuple):
   # queries depends on it.
   has_batch_stats: bool = True
 
+  def __hash__(self) -> int:
+    """Of the functions; `config` is a dict."""
+    return hash((self.init, self.apply))
+
 
 class AdaptInfo(NamedTuple):
   """What one step of adaptation looked like; [] float32 unless said.
@@ -379,6 +412,10 @@ class Adapter(NamedTuple):
   name: str
   query_use: str  # what of the queries the method used, for reports
   config: Mapping[str, Any] | None = None  # its options, as JSON values
+
+  def __hash__(self) -> int:
+    """Of the functions; `config` is a dict."""
+    return hash((self.init, self.step, self.predict))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -177,14 +177,8 @@ def weights():
   return helpers.tiny_variables(helpers.tiny_backbone())
 
 
-@functools.cache
-def programs():
-  return adapt.batched.Programs([adapter("prototype"), adapter("transductive")])
-
-
 def run(path=None, **options):
   options = {"num_episodes": 10, "batch_size": 1, "progress": False} | options
-  options = {"programs": programs()} | options
   return evaluate.run_many(
     [adapter("prototype"), adapter("transductive")],
     weights(),
@@ -223,7 +217,7 @@ class TestEvaluation:
     assert [json.loads(line)["index"] for line in lines] == list(range(10))
     one = devices.mesh(jax.devices()[:1])
     monkeypatch.setattr(devices, "mesh", lambda: one)
-    for name, expected in run(programs=None).items():
+    for name, expected in run().items():
       ours = results[name]
       np.testing.assert_array_equal(ours.predictions, expected.predictions)
       np.testing.assert_allclose(ours.hardness, expected.hardness, rtol=1e-5)
@@ -251,7 +245,6 @@ class TestEvaluation:
       return adapter("prototype").init(*arguments)
 
     method = adapter("prototype")._replace(init=init)
-    kept = adapt.batched.Programs([method])
     first, other = (
       evaluate.run_many(
         [method],
@@ -260,7 +253,6 @@ class TestEvaluation:
         num_episodes=num_episodes,
         batch_size=4,
         seed=seed,
-        programs=kept,
         progress=False,
         **PROTOCOL,
       )["prototype"]
@@ -281,7 +273,11 @@ class TestEvaluation:
 
     monkeypatch.setattr(dispatch.Dispatcher, "__call__", handed_over)
     dispatcher = dispatch.Dispatcher(
-      {"prototype": programs().of(adapter("prototype"), 1)},
+      {
+        "prototype": adapt.batched.compile(
+          adapter("prototype"), mesh=mesh(), diagnose=True
+        )
+      },
       weights(),
       seed=0,
       mesh=mesh(),

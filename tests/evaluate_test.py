@@ -75,15 +75,8 @@ def extractor():
   return hardness.extractor(helpers.tiny_backbone())
 
 
-@functools.cache
-def programs():
-  return adapt.batched.Programs([prototype(), tuned()])
-
-
 def run(adapters, dataset=None, weights=None, **options):
   options = PROTOCOL | {"num_episodes": 7, "batch_size": 4} | options
-  if all(adapter in (prototype(), tuned()) for adapter in adapters):
-    options = {"programs": programs()} | options
   return evaluate.run_many(
     adapters,
     weights or variables(),

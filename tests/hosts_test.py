@@ -53,7 +53,6 @@ def evaluated(folder, run="runs"):
     fsl.adapt.create("prototype", network),
     fsl.adapt.create("finetune", network, steps=2, augment=False),
   ]
-  programs = fsl.adapt.batched.Programs(methods)
   for num_episodes in (3, 5):
     results = evaluate.run_many(
       methods,
@@ -64,7 +63,6 @@ def evaluated(folder, run="runs"):
       queries=3,
       batch_size=4,
       extractor=fsl.hardness.extractor(network),
-      programs=programs,
       folder=run_folder.RunFolder(pathlib.Path(folder) / run, {}),
       progress=False,
     )

@@ -123,7 +123,6 @@ class Evaluated:
     self.traced = collections.Counter()
     self.episodes = drawn(MIXED)
     self.adapters = [self.spied(method(name)) for name in METHODS]
-    self.programs = adapt.batched.Programs(self.adapters)
     with pytest.MonkeyPatch.context() as patch:
       self.logits = of_logits(patch)
       self.results = self.again()
@@ -139,7 +138,6 @@ class Evaluated:
     return run(
       self.adapters,
       self.episodes,
-      programs=self.programs,
       extractor=hardness.extractor(BACKBONE),
       **options,
     )

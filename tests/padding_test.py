@@ -110,7 +110,6 @@ def test_shots_of_a_bucket_and_seeds_share_a_program():
     return method.init(*arguments)
 
   spied = method._replace(init=init)
-  programs = adapt.batched.Programs([spied])
   dataset = synthetic.make(4, 12, image_size_px=8)
   for shots, seed, num_episodes in ((7, 0, 5), (8, 1, 7)):
     evaluate.run_many(
@@ -122,7 +121,6 @@ def test_shots_of_a_bucket_and_seeds_share_a_program():
       queries=3,
       seed=seed,
       num_episodes=num_episodes,
-      programs=programs,
       progress=False,
     )
   assert len(traced) == 1

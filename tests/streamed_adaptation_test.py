@@ -168,9 +168,8 @@ def test_the_padded_end_of_an_epoch_counts_as_what_it_holds():
 
 
 def test_programs_do_not_grow_with_the_set():
-  used = streamed.Programs(
-    BACKBONE, config("transductive_finetune"), support_batch=4, query_batch=4
-  )
+  # A learning rate of its own, so that no other test has used its programs.
+  used = programs(config("transductive_finetune", learning_rate=2 * RATE))
   made = []
   for shots in ((1, 2), (2, 3), (9, 12)):
     _, task = make(shots, num_queries=sum(shots))

@@ -32,7 +32,6 @@ from fsl_jax import (
   run_folder,
   types,
 )
-from fsl_jax.adapt import batched
 from reproduction import budgets, cells, journal
 
 TIMES = "times.jsonl"
@@ -214,7 +213,6 @@ def _evaluated(
   )
   folder.read(TIMES)  # A line that a kill cut short is dropped.
   judging = scoring.judging(_judge(), dataset)
-  programs = batched.Programs([adapter])
   measured = []
   for job in jobs:
     with _timed(folder, job):
@@ -226,7 +224,6 @@ def _evaluated(
         seed=cells.SEED,
         num_episodes=job.num_episodes,
         **judging,
-        programs=programs,
         folder=folder,
       )
     measured.append(Measured(job, result, folder.path))

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fsl_jax import types
+from fsl_jax import programs, types
 from fsl_jax.adapt import (
   batched,
   chunking,
@@ -76,7 +76,29 @@ def create(
   Raises:
     InputError: for an unknown name or option, or a value out of range.
   """
-  return _entry(name).factory(backbone, _config(name, options), name=name)
+  return _compiled(_entry(name).factory, backbone, _config(name, options), name)
+
+
+@programs.kept
+def _compiled(
+  factory: Callable[..., types.Adapter],
+  backbone: types.Backbone,
+  config: Any,
+  name: str,
+) -> types.Adapter:
+  """The same adapter for the same choices, its functions quick by hand too."""
+
+  def compiled(function):
+    return programs.Checked(
+      function, lambda *arguments: run.check(arguments[-1]), inline=True
+    )
+
+  adapter = factory(backbone, config, name=name)
+  return adapter._replace(
+    init=compiled(adapter.init),
+    step=compiled(adapter.step),
+    predict=compiled(adapter.predict),
+  )
 
 
 def config(name: str, **options: Any) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Many episodes in one compiled program, each as if it were alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from fsl_jax import devices, types
+from fsl_jax import devices, programs, types
 from fsl_jax.adapt import run as run_lib
 
 # key, variables, tasks, indices; what `compile` says.
@@ -14,6 +14,7 @@ BatchedFn = Callable[
 ]
 
 
+@programs.kept
 def compile(
   adapter: types.Adapter,
   *,
@@ -38,7 +39,8 @@ def compile(
     for tasks with a leading B. Episode `indices[b]` uses
     `fold_in(key, indices[b])`, so its result does not depend on the batch it
     is in. The key is not consumed: the same one serves every batch. With a
-    mesh, results are divided as the batch is.
+    mesh, results are divided as the batch is. For equal arguments `f` is the
+    same again, so that equal shapes are compiled once.
   """
   types.check_whole("chunk", chunk, at_least=1)
   run = run_lib.diagnosed if diagnose else run_lib.run
@@ -72,7 +74,6 @@ def compile(
       devices.ROWS,
     )
 
-  @jax.jit
   def batched(key, variables, tasks, indices):
     size = indices.shape[0]
     if size % (num_devices * chunk):
@@ -82,31 +83,6 @@ def compile(
       )
     return function(key, variables, tasks, indices)
 
-  return batched
-
-
-class Programs:
-  """Methods over all devices of all processes, each compiled when needed.
-
-  Kept between protocols, the same method, chunk and shapes are compiled once.
-  """
-
-  def __init__(self, adapters: Sequence[types.Adapter]):
-    self.mesh = devices.mesh()
-    self._adapters = {adapter.name: adapter for adapter in adapters}
-    self._made: dict[tuple[str, int], BatchedFn] = {}
-
-  def of(self, adapter: types.Adapter, chunk: int) -> BatchedFn:
-    """The program of a method, with diagnosis; see `compile`.
-
-    Raises:
-      InputError: if it is not one of the methods given.
-    """
-    name = adapter.name
-    if self._adapters.get(name) != adapter:
-      raise types.InputError(f"the programs are not of this {name!r}")
-    if (name, chunk) not in self._made:
-      self._made[name, chunk] = compile(
-        adapter, chunk=chunk, mesh=self.mesh, diagnose=True
-      )
-    return self._made[name, chunk]
+  return programs.Checked(
+    batched, lambda key, variables, tasks, indices: run_lib.check(tasks)
+  )

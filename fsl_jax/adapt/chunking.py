@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from fsl_jax import types
+from fsl_jax import programs, types
 from fsl_jax.adapt import run as run_lib
 
 _GROWTH = 4  # from one candidate to the next; each has to be compiled
@@ -36,9 +36,25 @@ def choose(
   """
   if jax.default_backend() == "cpu":
     return 1
-  return trial(
-    adapter, variables, task, memory_bytes=_free_bytes(), largest=largest
-  )
+  # Another trial might choose otherwise, and have everything compiled again.
+  chosen = _chosen(adapter)
+  shapes = [
+    (jax.numpy.shape(x), jax.numpy.result_type(x))
+    for x in jax.tree.leaves((variables, task))
+  ]
+  key = (largest, task.num_ways, *shapes)
+  if key not in chosen:
+    chosen[key] = trial(
+      adapter, variables, task, memory_bytes=_free_bytes(), largest=largest
+    )
+  return chosen[key]
+
+
+@programs.kept
+def _chosen(adapter: types.Adapter) -> dict[Any, int]:
+  """What `choose` found for a method, by sizes."""
+  del adapter
+  return {}
 
 
 def trial(

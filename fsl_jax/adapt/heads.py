@@ -105,6 +105,7 @@ def classify(
 
 
 def _membership(labels, mask, num_ways, dtype):
+  types.check_labels("labels", labels, mask, num_ways)
   return jax.nn.one_hot(labels, num_ways, dtype=dtype) * mask[:, None].astype(
     dtype
   )

@@ -1,11 +1,13 @@
 """One episode, start to end: init, a scan of steps, predict."""
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fsl_jax import types
+from fsl_jax import augment, programs, types
 from fsl_jax.adapt import losses
 
 
@@ -17,6 +19,8 @@ def run(
 ) -> tuple[jax.Array, types.AdaptInfo]:
   """Adapts to one task and predicts its queries (unbatched).
 
+  Compiled at the first call with the adapter and the shapes of a task.
+
   Args:
     key: consumed.
     adapter: the method.
@@ -24,11 +28,13 @@ def run(
     task: support set and unlabelled queries.
 
   Returns:
-    [T, N] logits, and the info of every step, stacked: [num_steps] each.
+    [T, N] logits, and the info of every step, stacked: [num_steps] each. The
+    softmax of the logits is no calibrated probability.
+
+  Raises:
+    InputError: as `check`.
   """
-  state = adapter.init(key, variables, task)
-  state, infos = _steps(adapter, state, task)
-  return _predict(adapter, state, task), infos
+  return _program(_run, adapter)(key, variables, task)
 
 
 def diagnosed(
@@ -42,6 +48,43 @@ def diagnosed(
   It costs a prediction of the queries at the start and one of the support, as
   if its images were queries, at the end: less than one step.
   """
+  return _program(_diagnosed, adapter)(key, variables, task)
+
+
+def check(tasks: types.Task) -> None:
+  """Looks at what shapes cannot tell, where it can be looked at.
+
+  Args:
+    tasks: one, or several with a leading B.
+
+  Raises:
+    InputError: for labels outside [0, N), or float images in [0, 255].
+  """
+  types.check_labels(
+    "support_labels", tasks.support_labels, tasks.support_mask, tasks.num_ways
+  )
+  for name in ("support", "query"):
+    images = getattr(tasks, f"{name}_images")
+    augment.check_normalised(f"{name}_images", images)
+
+
+@programs.kept
+def _program(function: Any, adapter: types.Adapter) -> Any:
+  # Inlined, so that it is the same in a program of many episodes.
+  return programs.Checked(
+    functools.partial(function, adapter),
+    lambda key, variables, task: check(task),
+    inline=True,
+  )
+
+
+def _run(adapter, key, variables, task):
+  state = adapter.init(key, variables, task)
+  state, infos = _steps(adapter, state, task)
+  return _predict(adapter, state, task), infos
+
+
+def _diagnosed(adapter, key, variables, task):
   start = adapter.init(key, variables, task)
   state, infos = _steps(adapter, start, task)
   logits = _predict(adapter, state, task)

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fsl_jax import devices, types
+from fsl_jax import devices, programs, types
 from fsl_jax.adapt import finetune, heads, host_task
+from fsl_jax.adapt import run as run_lib
 
 _NO_ROWS = np.arange(0)
 
@@ -98,26 +99,9 @@ class Programs:
     self._support_batch = support_batch
     self._query_batch = query_batch
     self._max_updates = max_updates
-    method = finetune.Method(backbone, config)
-
-    def class_means(variables, task):
-      return heads.class_means(
-        method.embed(variables, task.support_images),
-        task.support_labels,
-        task.support_mask,
-        task.num_ways,
-      )
-
-    def start(key, variables, means, present):
-      # Of a mean that is its class's only image.
-      num_ways = len(means)
-      head = heads.support_init(means, np.arange(num_ways), present, num_ways)
-      return method.start(key, variables, head, present)
-
-    self._class_means = jax.jit(class_means)
-    self._start = jax.jit(start)
-    self._step = jax.jit(method.step)
-    self._predict = jax.jit(method.predict)
+    self._class_means, self._start, self._step, self._predict = _compiled(
+      finetune.Method(backbone, config)
+    )
 
   def init(
     self, key: jax.Array, variables: types.Variables, task: host_task.HostTask
@@ -242,16 +226,36 @@ class Programs:
     """The images of these rows, padded and on the device."""
     labels = task.support_labels[support].astype(np.int32)
     support_size, query_size = self._support_batch, self._query_batch
-    return jax.device_put(
-      types.Task(
-        support_images=_padded(task.support_images[support], support_size),
-        support_labels=_padded(labels, support_size),
-        support_mask=_padded(np.ones(len(support), bool), support_size),
-        query_images=_padded(task.query_images[query], query_size),
-        query_mask=_padded(np.ones(len(query), bool), query_size),
-        num_ways=task.num_ways,
-      )
+    batch = types.Task(
+      support_images=_padded(task.support_images[support], support_size),
+      support_labels=_padded(labels, support_size),
+      support_mask=_padded(np.ones(len(support), bool), support_size),
+      query_images=_padded(task.query_images[query], query_size),
+      query_mask=_padded(np.ones(len(query), bool), query_size),
+      num_ways=task.num_ways,
     )
+    run_lib.check(batch)
+    return jax.device_put(batch)
+
+
+@programs.kept
+def _compiled(method: finetune.Method) -> tuple[Callable[..., Any], ...]:
+  def class_means(variables, task):
+    return heads.class_means(
+      method.embed(variables, task.support_images),
+      task.support_labels,
+      task.support_mask,
+      task.num_ways,
+    )
+
+  def start(key, variables, means, present):
+    # Of a mean that is its class's only image.
+    num_ways = len(means)
+    head = heads.support_init(means, np.arange(num_ways), present, num_ways)
+    return method.start(key, variables, head, present)
+
+  functions = (class_means, start, method.step, method.predict)
+  return tuple(jax.jit(function) for function in functions)
 
 
 def _in_turn(

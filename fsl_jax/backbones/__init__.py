@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsl_jax import types
+from fsl_jax import programs, types
 from fsl_jax.backbones import conv64, resnet12, wide_resnet
 
 _FACTORIES: dict[str, Any] = {
@@ -70,6 +70,18 @@ def create(
 
 def _from_module(module: nn.Module, config: dict[str, Any]) -> types.Backbone:
   name, image_size_px = config["name"], config["image_size_px"]
+  functions = _functions(module, name, image_size_px)
+  return types.Backbone(
+    *functions, name, config["num_classes"], image_size_px, config
+  )
+
+
+@programs.kept
+def _functions(
+  module: nn.Module, name: str, image_size_px: int
+) -> tuple[Any, Any]:
+  """`init` and `apply`; the same for equal modules, so that what is compiled
+  for one network serves another with its weights."""
 
   def check(images):
     if images.ndim != 4 or images.shape[1:3] != (image_size_px, image_size_px):
@@ -105,11 +117,10 @@ def _from_module(module: nn.Module, config: dict[str, Any]) -> types.Backbone:
     )
     return outputs, updated["batch_stats"]
 
-  return types.Backbone(
-    init, apply, name, config["num_classes"], image_size_px, config
-  )
+  return init, apply
 
 
+@programs.kept
 def identity(num_logits: int | None = None) -> types.Backbone:
   """Logits and features are the images, flattened: for cached features.
 

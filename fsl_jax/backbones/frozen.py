@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsl_jax import types
+from fsl_jax import programs, types
 
 MIN_SIZE_PX = 16
 _TORCH_NAMES = {
@@ -25,6 +25,7 @@ _TORCH_NAMES = {
 _SHOWN = 3  # tensors that a message names
 
 
+@programs.kept
 def backbone(module: nn.Module, name: str) -> types.Backbone:
   """A network with the 1000 classes of ImageNet, at any size from 16 px.
 

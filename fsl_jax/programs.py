@@ -1,0 +1,42 @@
+"""Compiled programs, kept from call to call.
+
+`jax.jit` compiles once for each function object and each shape. What makes a
+new function at every call, such as a method over a network, would have it
+compiled at every call.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+# Each holds tens of megabytes, and a search over hyperparameters makes many.
+NUM_KEPT = 32
+
+kept = functools.lru_cache(maxsize=NUM_KEPT)
+"""Decorates what makes functions: equal arguments give the same ones again."""
+
+
+class Checked:
+  """A compiled function that first looks at its arguments.
+
+  Args:
+    function: of arrays, by position.
+    check: of the same arguments, for what is not traced; raises.
+    **options: of `jax.jit`.
+  """
+
+  def __init__(
+    self,
+    function: Callable[..., Any],
+    check: Callable[..., None],
+    **options: Any,
+  ):
+    self._check = check
+    self._program = jax.jit(function, **options)
+    self.lower = self._program.lower
+
+  def __call__(self, *arguments: Any) -> Any:
+    self._check(*arguments)
+    return self._program(*arguments)
