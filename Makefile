@@ -1,12 +1,14 @@
 # What people and CI call. Everything is installed into .venv.
 #   make demo   the paper's idea on real pictures, in minutes
 #   make test   type check and tests
+#   make test-newest PYTHON=python3.13
+#               the same tests with the newest versions of all dependencies
 #   make lint   style
 PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test lint format install clean
+.PHONY: demo test test-newest lint format install clean
 
 install: .venv/installed
 
@@ -26,6 +28,16 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist=loadfile -q
 
+# An environment of its own for each Python: jax 0.10.2 is the last for 3.11.
+test-newest: NEWEST = .venv-newest-$(notdir $(PYTHON))
+test-newest:
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade \
+	  --upgrade-strategy eager -e ".[dev,icons,hardness]"
+	$(NEWEST)/bin/python -m pip list
+	$(NEWEST)/bin/python -m pytest -n 2 --dist=loadfile -q
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,4 +47,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-newest-* build dist *.egg-info
