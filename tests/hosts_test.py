@@ -169,7 +169,7 @@ def test_both_find_the_same(ended):
 def test_evaluation(folder, ended):
   lines = (folder / "runs" / episode_records.FILE).read_text().splitlines()
   assert [json.loads(line)["index"] for line in lines] == list(range(5))
-  starts = json.loads((folder / "runs" / "provenance.json").read_text())
+  starts = run_folder.Files(folder / "runs").starts()
   assert [start["num_processes"] for start in starts] == [2, 2]
   found, _ = ended[0].found()
   assert_close(found, evaluated(folder, "alone"))
