@@ -113,7 +113,9 @@ def random_views(
     )
 
   def draw(position):
-    return jax.random.uniform(jax.random.fold_in(key, position), (5,))
+    return jax.random.uniform(
+      jax.random.fold_in(key, position), (5,), jnp.float32
+    )
 
   if positions is None:
     positions = jnp.arange(images.shape[0])

@@ -61,7 +61,9 @@ def _score(results: dispatch.Results, b: int, name: str) -> dict[str, Any]:
     "initial_predictions": diagnosis.initial_predictions[b][mask].tolist(),
     "support_accuracy": _number(diagnosis.support_accuracy[b]),
   } | {
-    name: [_number(value) for value in getattr(infos, name)[b]]
+    name: [None] * len(infos.is_finite[b])
+    if getattr(infos, name) is None
+    else [_number(value) for value in getattr(infos, name)[b]]
     for name in CURVES
   }
 

@@ -4,6 +4,7 @@ Source: section 4.4, equation 9, and the paper's code: the extractor's logits
 are normalised without a ReLU, and the softmax of cosines has temperature 1.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -50,11 +51,22 @@ def of_queries(
     query_labels: [T] int32 in [0, N).
     num_ways: N.
   """
+  types.check_labels("support_labels", support_labels, support_mask, num_ways)
+  mask = np.ones(query_labels.shape, bool)
+  types.check_labels("query_labels", query_labels, mask, num_ways)
+  return _of_queries(
+    support, support_labels, support_mask, query, query_labels, num_ways
+  )
+
+
+# Compiled by itself: `jax.debug_infs` looks at what is in between otherwise.
+@functools.partial(jax.jit, static_argnums=5, inline=True)
+def _of_queries(
+  support, support_labels, support_mask, query, query_labels, num_ways
+):
   head = heads.support_init(support, support_labels, support_mask, num_ways)
   present = heads.present_classes(support_labels, support_mask, num_ways)
   cosines = heads.classify(head, query, present)
-  mask = np.ones(query_labels.shape, bool)
-  types.check_labels("query_labels", query_labels, mask, num_ways)
   true = jax.nn.one_hot(query_labels, num_ways, dtype=bool)
   # log((1 - p) / p) without forming p: sum over the others, minus the own.
   others = jax.nn.logsumexp(jnp.where(true, -jnp.inf, cosines), axis=-1)

@@ -22,7 +22,7 @@ class Checked:
   """A compiled function that first looks at its arguments.
 
   Args:
-    function: of arrays, by position.
+    function: of arrays.
     check: of the same arguments, for what is not traced; raises.
     **options: of `jax.jit`.
   """
@@ -36,7 +36,8 @@ class Checked:
     self._check = check
     self._program = jax.jit(function, **options)
     self.lower = self._program.lower
+    functools.update_wrapper(self, function)
 
-  def __call__(self, *arguments: Any) -> Any:
-    self._check(*arguments)
-    return self._program(*arguments)
+  def __call__(self, *arguments: Any, **named: Any) -> Any:
+    self._check(*arguments, **named)
+    return self._program(*arguments, **named)

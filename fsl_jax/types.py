@@ -379,12 +379,13 @@ class AdaptInfo(NamedTuple):
   """What one step of adaptation looked like; [] float32 unless said.
 
   Losses are those before the step's update, on the images the step saw
-  (augmented, batch statistics). NaN where a method has no such thing.
+  (augmented, batch statistics). None where a method has no such thing, not
+  NaN, which `jax.debug_nans` would stop at.
   """
 
-  support_loss: jax.Array  # cross-entropy, nats
-  support_accuracy: jax.Array  # fraction
-  query_entropy: jax.Array  # nats, mean over queries
+  support_loss: jax.Array | None  # cross-entropy, nats
+  support_accuracy: jax.Array | None  # fraction
+  query_entropy: jax.Array | None  # nats, mean over queries
   is_finite: jax.Array  # [] bool: losses and all parameters are finite
 
 
@@ -446,7 +447,7 @@ class EvalResult:
     support_accuracy: [n] float64, fraction of the support images, not
       augmented, that the adapted network classifies correctly.
     curves: per-step infos, each [n, steps] float64: "support_loss",
-      "support_accuracy", "query_entropy".
+      "support_accuracy", "query_entropy"; NaN where a method has no such thing.
   """
 
   method: str

@@ -90,7 +90,9 @@ def _compiled(
 
   def compiled(function):
     return programs.Checked(
-      function, lambda *arguments: run.check(arguments[-1]), inline=True
+      function,
+      lambda *arguments, task=None: run.check(task or arguments[-1]),
+      inline=True,
     )
 
   adapter = factory(backbone, config, name=name)

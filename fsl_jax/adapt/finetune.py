@@ -187,9 +187,11 @@ class Method:
 
   def _update(self, state, gradient):
     trainable = self._trainable(state.params)
-    updates, optimizer_state = self.optimizer.update(
-      gradient, state.optimizer_state, trainable
-    )
+    # Optax takes powers of an integer step, which strict promotion refuses.
+    with jax.numpy_dtype_promotion("standard"):
+      updates, optimizer_state = self.optimizer.update(
+        gradient, state.optimizer_state, trainable
+      )
     return state._replace(
       params=state.params | optax.apply_updates(trainable, updates),
       optimizer_state=optimizer_state,
@@ -227,7 +229,7 @@ class Method:
       losses.cross_entropy,
     )
     state = state._replace(batch_stats=batch_stats)
-    query_entropy = jnp.full((), jnp.nan, jnp.float32)
+    query_entropy = None
     if not self.config.is_transductive:
       state = self._update(state, gradient)
     elif self.config.updates == "alternating":
@@ -237,9 +239,9 @@ class Method:
     else:
       second, state, query_entropy = self._query_pass(state, query_key, task)
       state = self._update(state, jax.tree.map(jnp.add, gradient, second))
-    finite = _all_finite((state.params, state.batch_stats, support_loss))
-    if self.config.is_transductive:
-      finite &= jnp.isfinite(query_entropy)
+    finite = _all_finite(
+      (state.params, state.batch_stats, support_loss, query_entropy)
+    )
     info = types.AdaptInfo(
       support_loss=support_loss,
       support_accuracy=support_accuracy,

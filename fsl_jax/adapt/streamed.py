@@ -152,6 +152,8 @@ class Programs:
     kinds = (np.float32, np.float32, np.float32, bool)
     columns: list[Any] = [np.zeros(total, kind) for kind in kinds]
     infos = types.AdaptInfo(*columns)
+    if not self._config.is_transductive:
+      infos = infos._replace(query_entropy=None)
 
     def step(rows):
       nonlocal state
@@ -169,7 +171,9 @@ class Programs:
           f"loss {info.support_loss}); expected finite images and a small "
           f"learning_rate, got {self._config.learning_rate}"
         )
-      for column, value in zip(infos, info, strict=True):
+      for column, value in zip(
+        *map(jax.tree.leaves, (infos, info)), strict=True
+      ):
         column[update] = value
     return state, infos
 

@@ -20,8 +20,10 @@ class Conv3x3(nn.Module):
   @nn.compact
   def __call__(self, x):
     init = layers.torch_uniform(9 * x.shape[-1])
-    kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.width))
-    bias = self.param("bias", init, (self.width,))
+    kernel = self.param(
+      "kernel", init, (3, 3, x.shape[-1], self.width), jnp.float32
+    )
+    bias = self.param("bias", init, (self.width,), jnp.float32)
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
     return convolution.convolve_3x3(x, kernel), bias
 

@@ -17,6 +17,7 @@ from fsl_jax.backbones import convolution, normalisation, pooling
 
 Initializer = Callable[..., jax.Array]
 
+PARAM_DTYPE = jnp.float32  # under JAX_ENABLE_X64 too
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1  # share of the new batch in the running statistics
 
@@ -45,9 +46,8 @@ class Conv3x3(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    kernel = self.param(
-      "kernel", self.kernel_init, (3, 3, x.shape[-1], self.width)
-    )
+    shape = (3, 3, x.shape[-1], self.width)
+    kernel = self.param("kernel", self.kernel_init, shape, PARAM_DTYPE)
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
     return convolution.convolve_3x3(x, kernel, self.stride)
 
@@ -62,9 +62,8 @@ class Conv1x1(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    kernel = self.param(
-      "kernel", self.kernel_init, (1, 1, x.shape[-1], self.width)
-    )
+    shape = (1, 1, x.shape[-1], self.width)
+    kernel = self.param("kernel", self.kernel_init, shape, PARAM_DTYPE)
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
     x = x[:, :: self.stride, :: self.stride]
     # Flat, because XLA for CPU transposes an operand of the weight gradient
@@ -89,9 +88,11 @@ class Conv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.size, self.size, x.shape[-1], self.width)
+    kernel = self.param("kernel", self.kernel_init, shape, PARAM_DTYPE)
+    x, kernel = nn.dtypes.promote_dtype(x, kernel)
     return jax.lax.conv_general_dilated(
       x,
-      self.param("kernel", self.kernel_init, shape),
+      kernel,
       window_strides=(self.stride, self.stride),
       padding=self.padding,
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -111,7 +112,8 @@ class DepthwiseConv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.size, self.size, 1, x.shape[-1])
-    kernel = self.param("kernel", self.kernel_init, shape)
+    kernel = self.param("kernel", self.kernel_init, shape, PARAM_DTYPE)
+    x, kernel = nn.dtypes.promote_dtype(x, kernel)
     return convolution.convolve_depthwise(x, kernel, self.stride)
 
 
@@ -128,8 +130,8 @@ class Classifier(nn.Module):
   def __call__(self, features: jax.Array) -> types.Outputs:
     width = features.shape[-1]
     init = torch_uniform(width)
-    kernel = self.param("kernel", init, (width, self.num_classes))
-    bias = self.param("bias", init, (self.num_classes,))
+    kernel = self.param("kernel", init, (width, self.num_classes), PARAM_DTYPE)
+    bias = self.param("bias", init, (self.num_classes,), PARAM_DTYPE)
     x, kernel, bias = nn.dtypes.promote_dtype(
       features, kernel, bias, dtype=self.dtype
     )
@@ -182,10 +184,11 @@ class BatchNorm(nn.Module):
     """
     width = x.shape[-1]
     dtype = self.dtype or x.dtype
-    scale = self.param("scale", nn.initializers.ones, (width,))
-    bias = self.param("bias", nn.initializers.zeros, (width,))
-    running_mean = self.variable("batch_stats", "mean", jnp.zeros, (width,))
-    running_var = self.variable("batch_stats", "var", jnp.ones, (width,))
+    like = ((width,), PARAM_DTYPE)
+    scale = self.param("scale", nn.initializers.ones, *like)
+    bias = self.param("bias", nn.initializers.zeros, *like)
+    running_mean = self.variable("batch_stats", "mean", jnp.zeros, *like)
+    running_var = self.variable("batch_stats", "var", jnp.ones, *like)
     x = at_least_float32(x)
     is_grouped = train and groups > 1
     of_each = jax.vmap if is_grouped else lambda function: function
