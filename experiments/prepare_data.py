@@ -179,6 +179,7 @@ def _expectation(found: data.Description) -> str:
 
 def _list(data_dir: str | None) -> None:
   """A line for each known data set."""
+  root = prepared.root(data_dir)
   print(
     f"{'data set':22}{'classes':>20}{'images':>12}{'MB':>9}  fingerprint\n"
     f"{'':22}{'base / val / novel':>20}"
@@ -199,7 +200,6 @@ def _list(data_dir: str | None) -> None:
       f"{name:22}{classes:>20}{sum(found.num_images.values()):12,}"
       f"{found.size_bytes / 1e6:9,.1f}  {found.fingerprint[:12]}"
     )
-  root = prepared.root(data_dir)
   print(f"\nfolder      {root}")
   where = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
   print(

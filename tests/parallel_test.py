@@ -51,6 +51,22 @@ def _sum(x: np.ndarray) -> int:
   return int(x.sum())
 
 
+def _no_memory() -> None:
+  raise MemoryError
+
+
+class _TooLarge:
+  """Cannot be held where it arrives."""
+
+  def __reduce__(self):
+    return _no_memory, ()
+
+
+def _too_large(x: int) -> _TooLarge:
+  del x
+  return _TooLarge()
+
+
 class _Counted:
   """Items, and how many were drawn."""
 
@@ -124,6 +140,10 @@ class TestProcesses:
       list(parallel.ordered(_die_at_3, range(50), workers=2))
     results = parallel.ordered(_double, range(5), workers=2)
     assert len(list(results)) == 5
+
+  def test_a_result_too_large_is_one_sentence(self):
+    with pytest.raises(types.InputError, match="ran out of memory"):
+      list(parallel.ordered(_too_large, range(5), workers=2))
 
   def test_an_abandoned_iterator_leaves_no_work(self, tmp_path):
     paths = [str(tmp_path / str(i)) for i in range(200)]

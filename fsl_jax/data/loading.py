@@ -26,6 +26,7 @@ _NOT_WRITABLE = (
   errno.EROFS,
   errno.ENOSPC,
   errno.EDQUOT,
+  errno.ENOMEM,  # It cannot be mapped.
 )
 
 
@@ -127,7 +128,7 @@ def _array(
     assert array is not None
     return array
   except OSError as error:
-    # A folder that is shared read-only, or full.
+    # A folder that is shared read-only, or full, or an array too large for it.
     if error.errno not in _NOT_WRITABLE:
       raise
     return None

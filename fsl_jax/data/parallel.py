@@ -102,10 +102,11 @@ def ordered(
     while waiting:
       done, future = waiting.popleft()
       yield done, future.result()
-  except loky.process_executor.TerminatedWorkerError as error:
+  # Killed, or what came back could not be held.
+  except loky.process_executor.BrokenProcessPool as error:
     raise types.InputError(
-      "a worker process was killed while it decoded pictures; most often the "
-      f"machine ran out of memory ({error})"
+      "a worker process was killed while it decoded pictures, or its result "
+      f"is too large; most often the machine ran out of memory ({error})"
     ) from error
   finally:
     for _, future in waiting:

@@ -188,7 +188,7 @@ def refuse_damage(
   """Turns whatever reading a damaged folder raises into one sentence."""
   try:
     yield
-  except (types.InputError, PermissionError):
+  except (types.InputError, PermissionError, MemoryError):
     raise
   # The readers below raise what they like: KeyError, RuntimeError, OSError,
   # errors of protocol buffers and of PNG files.
