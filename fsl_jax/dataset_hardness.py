@@ -95,7 +95,7 @@ def of_source(
   stream = feeder.batches(over_embeddings, requests, batch_size=batch_size)
   with contextlib.closing(stream):
     for batch in stream:
-      judged = jax.device_get(_judge(batch.episodes))
+      judged = jax.device_get(_judge(jax.device_put(batch.episodes)))
       # The rows after these are padding.
       episodes, (of_episodes, of_queries) = jax.tree.map(
         lambda x, mask=batch.mask: x[mask], (batch.episodes, judged)

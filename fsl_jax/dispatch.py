@@ -55,7 +55,8 @@ class Dispatcher:
     self._mesh = mesh
     self._programs = programs
     same = devices.sharding(mesh, devices.SAME)
-    self._key = jax.jit(jax.random.key, out_shardings=same)(seed)
+    with jax.transfer_guard("allow"):  # The seed is moved.
+      self._key = jax.jit(jax.random.key, out_shardings=same)(seed)
     self._variables = devices.place(mesh, devices.SAME, variables)
     self._shapes: set[tuple[int, ...]] = set()  # those compiled for
     self._hardness = None

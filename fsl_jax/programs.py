@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 # Each holds tens of megabytes, and a search over hyperparameters makes many.
 NUM_KEPT = 32
@@ -40,4 +41,10 @@ class Checked:
 
   def __call__(self, *arguments: Any, **named: Any) -> Any:
     self._check(*arguments, **named)
+    arguments, named = jax.tree.map(_placed, (arguments, named))
     return self._program(*arguments, **named)
+
+
+def _placed(x: Any) -> Any:
+  # By name, which `jax.transfer_guard("disallow")` allows.
+  return jax.device_put(x) if isinstance(x, np.ndarray) else x

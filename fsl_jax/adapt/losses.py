@@ -1,5 +1,7 @@
 """The two objectives of the paper, per example, and their masked mean."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -41,6 +43,7 @@ def entropy(logits: types.Array) -> jax.Array:
   return -(jnp.exp(log_p) * log_p).sum(-1)
 
 
+@functools.partial(jax.jit, inline=True)
 def masked_mean(values: types.Array, mask: types.Array) -> jax.Array:
   """Mean of `values` [M] where `mask` [M] is True; 0 if it nowhere is."""
   total = jnp.where(mask, values, 0).sum()

@@ -126,7 +126,7 @@ class Programs:
       share = counts / np.maximum(totals, 1)
       means = means + share[:, None] * chunk_means
     means = means.astype(chunk_means.dtype)
-    return self._start(key, variables, means, totals > 0)
+    return self._start(key, *jax.device_put((variables, means, totals > 0)))
 
   def update(
     self,

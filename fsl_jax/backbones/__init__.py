@@ -149,7 +149,7 @@ def init_shapes(backbone: types.Backbone, channels: int = 3) -> types.Variables:
   """Shapes and dtypes of the variables, computed without any work."""
   size = backbone.image_size_px
   images = jax.ShapeDtypeStruct((1, size, size, channels), np.float32)
-  return jax.eval_shape(backbone.init, jax.random.key(0), images)
+  return jax.eval_shape(lambda x: backbone.init(jax.random.key(0), x), images)
 
 
 def num_parameters(backbone: types.Backbone) -> int:

@@ -22,7 +22,9 @@ def forward_flop(backbone: types.Backbone, channels: int = 3) -> int:
   """
   size = backbone.image_size_px
   images = jax.ShapeDtypeStruct((1, size, size, channels), np.float32)
-  variables = jax.eval_shape(backbone.init, jax.random.key(0), images)
+  variables = jax.eval_shape(
+    lambda x: backbone.init(jax.random.key(0), x), images
+  )
   program = jax.make_jaxpr(
     lambda v, x: backbone.apply(v, x, train=False)[0].logits
   )(variables, images)

@@ -90,7 +90,7 @@ def from_torch(
     return ".".join([*words, _TORCH_NAMES[leaf]])
 
   images = jax.ShapeDtypeStruct((1, MIN_SIZE_PX, MIN_SIZE_PX, 3), np.float32)
-  shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+  shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x), images)
   wanted = {
     name_of(path): leaf.shape
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
