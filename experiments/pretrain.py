@@ -57,7 +57,9 @@ def main(argv: list[str]) -> None:
     _DATASET.value,
     _SPLIT.value,
     data_dir=_DATA_DIR.value,
-    image_size_px=_IMAGE_SIZE.value or data.usual_size_px(_DATASET.value),
+    image_size_px=data.usual_size_px(_DATASET.value)
+    if _IMAGE_SIZE.value is None
+    else _IMAGE_SIZE.value,
     in_memory=_IN_MEMORY.value,
   )
   backbone = backbones.create(

@@ -40,7 +40,9 @@ class SubjectFlags(NamedTuple):
   def load(self, meta: dict[str, Any]) -> types.ClassIndexed:
     """The split, at the size of the network; as `evaluate.check_checkpoint`."""
     dataset = data.load(
-      self.dataset.value or meta["data"]["name"],
+      meta["data"]["name"]
+      if self.dataset.value is None
+      else self.dataset.value,
       self.split.value,
       data_dir=self.data_dir.value,
       image_size_px=meta["backbone"]["image_size_px"],
