@@ -12,8 +12,8 @@ NUM_EXTREMES = 10  # classes at either end, and pairs
 MAX_CLASSES = 100  # rows of a table; more are not read, the extremes are
 
 NOTES = (
-  "Hardness: mean over the queries of an episode of log((1 - p) / p), nats; p "
-  "is the probability of the true class under the judge. Higher is harder.",
+  "Hardness: mean over the queries of an episode of log((1 - p) / p), nats. p "
+  "is the uncalibrated softmax of the true class's cosine. Higher is harder.",
   "n: episodes. sd: of the population. 5, 50, 95 %: percentiles of episodes.",
   "uniform: mean of log(ways - 1), the hardness where all classes look alike. "
   "Cosines lie in [-1, 1] and p is their softmax, so that hardness stays near "
