@@ -35,7 +35,7 @@ def digest(tree: Any) -> str:
   """SHA-256 over paths, shapes, dtypes and bytes of all arrays of a tree."""
   leaves = {
     _path_name(path): np.asarray(leaf)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(_plain(tree))
   }
   sha = hashlib.sha256()
   # By name: a restored tree is of dicts, whose order is another.
@@ -50,7 +50,8 @@ def save(path: str | pathlib.Path, tree: Any, meta: dict[str, Any]) -> None:
 
   Args:
     path: folder to make; must not exist.
-    tree: arrays in nested dicts, lists or NamedTuples.
+    tree: arrays in nested dicts, lists or NamedTuples. Of random keys their
+      words are saved, [..., n] uint32.
     meta: JSON values.
 
   Raises:
@@ -65,7 +66,7 @@ def save(path: str | pathlib.Path, tree: Any, meta: dict[str, Any]) -> None:
       f"the metadata of a checkpoint must be JSON values ({error})"
     ) from error
   devices.on_first_process(lambda: _make_room(path))
-  arrays = jax.tree.map(np.asarray, jax.device_get(tree))
+  arrays = jax.tree.map(np.asarray, jax.device_get(_plain(tree)))
   meta |= {_META_DIGEST: _digest_json(meta), _DIGEST: digest(arrays)}
   try:
     # Whatever its options are told, orbax has all processes meet in a save.
@@ -87,11 +88,11 @@ def restore(
 
   Args:
     path: a checkpoint, or a folder of steps.
-    like: a tree of arrays or shapes whose structure the result takes; None
-      gives nested dicts.
+    like: a tree of arrays or shapes whose structure the result takes, with
+      random keys where it has them; None gives nested dicts.
 
   Returns:
-    The arrays as NumPy, and the metadata.
+    The arrays as NumPy, random keys of `like` as JAX, and the metadata.
 
   Raises:
     InputError: if there is no checkpoint, it is damaged, or it does not fit.
@@ -201,7 +202,10 @@ def _restructure(tree, like, path):
   leaves = {
     _path_name(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)
   }
-  wanted, structure = jax.tree_util.tree_flatten_with_path(like)
+  keys = [x for x in jax.tree.leaves(like) if _is_key(x)]
+  wanted, structure = jax.tree_util.tree_flatten_with_path(
+    jax.eval_shape(_plain, like) if keys else like
+  )
   names = [_path_name(p) for p, _ in wanted]
   if sorted(names) != sorted(leaves):
     odd = sorted(set(names) ^ set(leaves))[0]
@@ -215,7 +219,26 @@ def _restructure(tree, like, path):
         f"the checkpoint at {path} is of another network: {name!r} has shape "
         f"{list(leaves[name].shape)}, expected {list(expected.shape)}"
       )
-  return jax.tree.unflatten(structure, [leaves[name] for name in names])
+  return jax.tree.map(
+    lambda x, leaf: (
+      jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(x))
+      if _is_key(x)
+      else leaf
+    ),
+    like,
+    jax.tree.unflatten(structure, [leaves[name] for name in names]),
+  )
+
+
+def _is_key(x: Any) -> bool:
+  return jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+
+
+def _plain(tree: Any) -> Any:
+  """The tree with the words of random keys in their place."""
+  return jax.tree.map(
+    lambda x: jax.random.key_data(x) if _is_key(x) else x, tree
+  )
 
 
 def _path_name(path) -> str:

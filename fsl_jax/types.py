@@ -369,6 +369,9 @@ class Backbone(NamedTuple):
   # Whether images of a batch meet in batch norm; what it says of the use of
   # queries depends on it.
   has_batch_stats: bool = True
+  # Whether `apply` refuses train=True: such a network has no batch statistics
+  # to normalise with, and no pre-training.
+  is_frozen: bool = False
 
   def __hash__(self) -> int:
     """Of the functions; `config` is a dict."""

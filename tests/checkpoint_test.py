@@ -4,13 +4,14 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from fsl_jax import checkpoint, types
+from fsl_jax import adapt, checkpoint, types
 
 META = {"network": "conv64", "epoch": 3, "nested": {"accuracy": 0.1 + 0.2}}
 
@@ -367,3 +368,22 @@ def test_nothing_is_pickled(saved):
       assert path.suffix not in (".pkl", ".pickle", ".npy")
   metadata = (saved / "_CHECKPOINT_METADATA").read_text()
   assert isinstance(json.loads(metadata), dict)
+
+
+@pytest.mark.parametrize("name", ["support_init", "transductive_finetune"])
+def test_adapted_state_with_its_random_key(name, tmp_path):
+  network = helpers.tiny_backbone()
+  method = adapt.create(name, network)
+  task, _ = helpers.make_task()
+  state = jax.jit(method.init)(
+    jax.random.key(3), helpers.tiny_variables(network), task
+  )
+  checkpoint.save(tmp_path / "state", state, {})
+  restored, _ = checkpoint.restore(tmp_path / "state", like=state)
+  for a, b in zip(*map(jax.tree.leaves, (restored, state)), strict=True):
+    assert a.dtype == b.dtype
+    if jax.dtypes.issubdtype(b.dtype, jax.dtypes.prng_key):
+      a, b = map(jax.random.key_data, (a, b))
+    np.testing.assert_array_equal(a, b)
+  logits = jax.jit(method.predict)
+  np.testing.assert_array_equal(logits(restored, task), logits(state, task))

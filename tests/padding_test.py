@@ -100,8 +100,8 @@ def test_a_micro_batch_of_padding_alone_changes_nothing(backbone):
 
 
 def test_shots_of_a_bucket_and_seeds_share_a_program():
-  """Seven and eight ways of one shot differ in shape; 7 and 8 shots of one
-  way, 1 and 2 seeds, 5 and 7 episodes do not."""
+  """Seven and eight ways of one shot differ in shape; 8 and 9 shots of two
+  ways, 1 and 2 seeds, 5 and 7 episodes do not."""
   traced = []
   method = adapt.create("prototype", helpers.tiny_backbone())
 
@@ -111,12 +111,12 @@ def test_shots_of_a_bucket_and_seeds_share_a_program():
 
   spied = method._replace(init=init)
   dataset = synthetic.make(4, 12, image_size_px=8)
-  for shots, seed, num_episodes in ((7, 0, 5), (8, 1, 7)):
+  for shots, seed, num_episodes in ((8, 0, 5), (9, 1, 7)):
     evaluate.run_many(
       [spied],
       helpers.tiny_variables(helpers.tiny_backbone()),
       dataset,
-      ways=1,
+      ways=2,
       shots=shots,
       queries=3,
       seed=seed,

@@ -39,7 +39,16 @@ class _Batch(NamedTuple):
 def adapter(
   backbone: types.Backbone, config: FinetuneConfig, *, name: str
 ) -> types.Adapter:
-  """The method as `Adapter`, over a network and with its choices made."""
+  """The method as `Adapter`, over a network and with its choices made.
+
+  Raises:
+    InputError: for steps with batch statistics over a network without any.
+  """
+  if backbone.is_frozen and config.steps and config.bn == "batch":
+    raise types.InputError(
+      f'{name} over {backbone.name} needs bn="frozen": this network always '
+      "normalises with its pre-trained statistics"
+    )
   method = Method(backbone, config)
   return types.Adapter(
     method.init,

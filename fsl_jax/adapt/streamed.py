@@ -152,7 +152,7 @@ class Programs:
     kinds = (np.float32, np.float32, np.float32, bool)
     columns: list[Any] = [np.zeros(total, kind) for kind in kinds]
     infos = types.AdaptInfo(*columns)
-    if not self._config.is_transductive:
+    if total and not self._config.is_transductive:
       infos = infos._replace(query_entropy=None)
 
     def step(rows):

@@ -1,5 +1,6 @@
 """Networks as pure functions; the only folder that imports flax."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -130,6 +131,9 @@ def identity(num_logits: int | None = None) -> types.Backbone:
     num_logits: P, if the first P values of an image are its logits and the
       others its features, as `features.extract` makes them. None takes all of
       them for both.
+
+  Raises:
+    InputError: `apply`, unless images have more than P values.
   """
 
   def init(key, images):
@@ -138,7 +142,14 @@ def identity(num_logits: int | None = None) -> types.Backbone:
 
   def apply(variables, images, *, train, mask=None):
     del train, mask
-    flat = images.reshape(images.shape[0], -1)
+    flat = images.reshape(images.shape[0], math.prod(images.shape[1:]))
+    width = flat.shape[1]
+    if num_logits is not None and not 0 < num_logits < width:
+      raise types.InputError(
+        f"identity(num_logits={num_logits}) takes that many logits and then "
+        f"features from each row, but rows have {width} values; without "
+        "num_logits all of them are both"
+      )
     outputs = types.Outputs(flat[:, :num_logits], flat[:, num_logits or 0 :])
     return outputs, variables["batch_stats"]
 

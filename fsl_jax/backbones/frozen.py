@@ -58,7 +58,9 @@ def backbone(module: nn.Module, name: str) -> types.Backbone:
     check(images)
     return module.apply(variables, images), variables["batch_stats"]
 
-  return types.Backbone(init, apply, name, 1000, config={"name": name})
+  return types.Backbone(
+    init, apply, name, 1000, config={"name": name}, is_frozen=True
+  )
 
 
 def from_torch(

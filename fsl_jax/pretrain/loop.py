@@ -78,6 +78,12 @@ def run(
       f"({dataset.class_names[0]!r}), from which a network learns nothing; "
       "expected at least 2"
     )
+  if backbone.image_size_px not in (None, dataset.image_size_px):
+    raise types.InputError(
+      f"{backbone.name} was made for {backbone.image_size_px} px, but the "
+      f"images of {dataset.name} have {dataset.image_size_px}; load them with "
+      f"image_size_px={backbone.image_size_px}"
+    )
   num_images = len(dataset.class_ids)
   identity = _identity(backbone, dataset, config)
   mesh = devices.mesh()

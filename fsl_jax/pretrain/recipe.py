@@ -190,6 +190,10 @@ def make(
     InputError: if there are fewer images than a batch needs, or the devices
       cannot share a batch evenly.
   """
+  if backbone.is_frozen:
+    raise types.InputError(
+      f"{backbone.name} is frozen: it cannot be pre-trained here"
+    )
   if config.batch_size % mesh.size:
     raise types.InputError(
       f"batch_size {config.batch_size} is no multiple of the {mesh.size} "

@@ -1,0 +1,130 @@
+"""What enters a public function with values that no method can take."""
+
+import dataclasses
+
+import helpers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fsl_jax import adapt, backbones, extractors, hardness, pretrain, types
+from fsl_jax.backbones import efficientnet_lite0
+from fsl_jax.data import synthetic
+
+METHODS = ("support_init", "finetune", "transductive_finetune", "prototype")
+KEY = jax.random.key(0)
+
+
+def method(name):
+  return adapt.create(name, helpers.tiny_backbone())
+
+
+def variables():
+  return helpers.tiny_variables(helpers.tiny_backbone())
+
+
+def one(adapter, task):
+  return adapt.run.run(KEY, adapter, variables(), task)
+
+
+def diagnosed(adapter, task):
+  return adapt.run.diagnosed(KEY, adapter, variables(), task)
+
+
+def batched(adapter, task):
+  tasks = jax.tree.map(lambda x: np.asarray(x)[None], task)
+  program = adapt.batched.compile(adapter, chunk=1)
+  return program(KEY, variables(), tasks, np.zeros(1, np.int32))
+
+
+def by_hand(adapter, task):
+  return adapter.init(KEY, variables(), task)
+
+
+@pytest.mark.parametrize("run", [one, diagnosed, batched])
+@pytest.mark.parametrize("name", METHODS)
+def test_labels_from_one_are_refused(name, run):
+  """As of five ways 1 to 5: the last class would vanish without a word."""
+  task, _ = helpers.make_task((1, 2, 3))
+  shifted = dataclasses.replace(task, support_labels=task.support_labels + 1)
+  with pytest.raises(types.InputError, match=r"support_labels .*\[0, 3\).*3"):
+    run(method(name), shifted)
+
+
+def test_negative_and_fractional_labels_are_refused():
+  task, _ = helpers.make_task((1, 2, 3))
+  for labels in (task.support_labels - 1, task.support_labels.astype(float)):
+    with pytest.raises(types.InputError, match="support_labels"):
+      one(method("prototype"), dataclasses.replace(task, support_labels=labels))
+
+
+def test_labels_of_padding_do_not_matter():
+  task, _ = helpers.make_task((1, 2, 3))
+  labels = np.where(np.arange(6) == 5, 99, task.support_labels)
+  task = dataclasses.replace(
+    task, support_labels=labels, support_mask=np.arange(6) < 5
+  )
+  one(method("prototype"), task)
+
+
+@pytest.mark.parametrize("side", ["support", "query"])
+@pytest.mark.parametrize("run", [one, diagnosed, batched])
+def test_float_pixels_are_refused(run, side):
+  task, _ = helpers.make_task((1, 2, 3))
+  name = f"{side}_images"
+  images = getattr(task, name).astype(np.float32)
+  changed = dataclasses.replace(task, **{name: images})
+  with pytest.raises(types.InputError, match=f"{name} .*uint8"):
+    run(method("prototype"), changed)
+  # The same values, normalised, are welcome.
+  run(method("prototype"), helpers.normalised(task))
+
+
+def test_hardness_refuses_float_pixels():
+  extract = hardness.extractor(helpers.tiny_backbone())
+  images = synthetic.make(2, 2, image_size_px=8).images.astype(np.float32)
+  with pytest.raises(types.InputError, match=r"images .*uint8"):
+    extract(variables(), images)
+
+
+class TestFrozenNetworks:
+  @pytest.mark.parametrize("name", ["finetune", "transductive_finetune"])
+  def test_batch_statistics_are_refused_with_the_cure(self, name):
+    network = efficientnet_lite0.create()
+    with pytest.raises(types.InputError, match='bn="frozen"'):
+      adapt.create(name, network)
+    adapt.create(name, network, bn="frozen")
+    adapt.create(name, network, steps=0)
+
+  def test_extractors_are_frozen_too(self):
+    extractor = extractors.load("efficientnet_lite0")
+    assert extractor.backbone.is_frozen
+
+  def test_there_is_no_pretraining(self, tmp_path):
+    network = efficientnet_lite0.create()._replace(num_classes=4)
+    data = synthetic.make(4, 8, image_size_px=16)
+    config = pretrain.PretrainConfig(cycles=(1,), batch_size=8)
+    with pytest.raises(types.InputError, match="frozen"):
+      pretrain.run(network, data, config, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class TestWidths:
+  @pytest.mark.parametrize("num_logits", [0, 4, 5, 384])
+  def test_identity_needs_features_after_the_logits(self, num_logits):
+    network = backbones.identity(num_logits=num_logits)
+    with pytest.raises(types.InputError, match=f"num_logits={num_logits}.* 4 "):
+      network.apply(
+        network.init(KEY, jnp.ones((2, 4))), jnp.ones((2, 4)), train=False
+      )
+
+  def test_size_of_images_is_checked_before_training(self, tmp_path):
+    network = backbones.create(
+      "conv64", num_classes=4, image_size_px=32, width=4
+    )
+    data = synthetic.make(4, 8, image_size_px=16)
+    config = pretrain.PretrainConfig(cycles=(1,), batch_size=8)
+    with pytest.raises(types.InputError, match=r"32 px.*image_size_px=32"):
+      pretrain.run(network, data, config, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
