@@ -58,7 +58,7 @@ class TestOfSource:
     on a network that hands embeddings on."""
     source, embeddings, judged = case
     dataset = dataclasses.replace(source.dataset, images=embeddings)
-    network = backbones.identity(num_logits=WIDTH)
+    network = backbones.identity()
     method = adapt.create("support_init", network, relu=False)
     variables = network.init(jax.random.key(0), jnp.asarray(embeddings[:1]))
     expected = evaluate.run(
