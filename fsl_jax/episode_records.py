@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fsl_jax import checkpoint, dispatch, features, types
+from fsl_jax import checkpoint, devices, dispatch, features, types
 from fsl_jax import run_folder as run_folder_lib
 from fsl_jax.episodes import sampler
 
@@ -92,6 +92,7 @@ def stored(
   """
   if folder is None:
     return {}
+  folder.kept(_FINISHED)  # Refused before any work, where it is damaged.
   records = folder.read(FILE)
   path = folder.path / FILE
   if any(
@@ -222,6 +223,8 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
   file = folder.path / FILE
   if not file.is_file():
     raise types.InputError(f"{path} is no run folder with episodes: no {FILE}")
+  # Before the records: a run in progress may finish more of them meanwhile.
+  finished = folder.kept(_FINISHED)
   protocols: dict[str, list[dict[str, Any]]] = {}
   for number, record in enumerate(folder.read(FILE), 1):
     try:
@@ -233,7 +236,6 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
         f"line {number} of {file} is damaged, or of another version ({error!r})"
       ) from error
     protocols.setdefault(key, []).append(record)
-  finished = folder.kept(_FINISHED)
   if missing := set(finished) - set(protocols):
     raise _lost(file, 0, finished, missing.pop())
   if not protocols:
@@ -273,7 +275,8 @@ def finish(
   """Notes that episodes 0 to number - 1 are kept, so that a loss is noticed."""
   finished = folder.kept(_FINISHED)
   key = _key(protocol)
-  if finished.get(key, 0) < number:
+  # All processes take part in `keep`, and each reads the file in its own time.
+  if devices.first_of(int(finished.get(key, 0) < number)):
     folder.keep(_FINISHED, finished | {key: number})
 
 

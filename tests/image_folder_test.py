@@ -415,6 +415,16 @@ class TestSameClasses:
       _classes(["train", "test"])
     )
 
+  def test_names_that_differ_only_in_case_are_refused(
+    self, tmp_path: pathlib.Path
+  ) -> None:
+    """They would be two classes, each of one folder alone."""
+    source = _write(
+      tmp_path / "source",
+      _classes(["photo/Cat", "photo/Dog", "sketch/cat", "sketch/Dog"]),
+    )
+    assert "sketch/cat" in _refusal(source, tmp_path, same_classes=True)
+
 
 class TestFewClasses:
   def test_are_not_split_unless_asked(self, tmp_path: pathlib.Path) -> None:

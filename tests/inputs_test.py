@@ -1,6 +1,7 @@
 """What enters a public function with values that no method can take."""
 
 import dataclasses
+import json
 
 import helpers
 import jax
@@ -128,3 +129,28 @@ class TestWidths:
     with pytest.raises(types.InputError, match=r"32 px.*image_size_px=32"):
       pretrain.run(network, data, config, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class TestMadeAgain:
+  def test_network_from_the_json_of_its_checkpoint(self):
+    made = backbones.create(
+      "resnet12", num_classes=4, image_size_px=16, widths=(4, 8, 8, 8)
+    )
+    again = backbones.create(**json.loads(json.dumps(made.config)))
+    assert again == made
+
+  def test_equal_numbers_of_other_types_are_other_records(self):
+    configs = [
+      adapt.create(
+        "finetune", helpers.tiny_backbone(), temperature=temperature
+      ).config
+      for temperature in (10, 10.0, 10)
+    ]
+    texts = [json.dumps(config) for config in configs]
+    assert texts[0] == texts[2] != texts[1]
+
+  def test_functions_take_names(self):
+    task, _ = helpers.make_task()
+    one = method("prototype")
+    state = one.init(key=KEY, variables=variables(), task=task)
+    assert one.predict(state=state, task=task).shape == (7, 3)

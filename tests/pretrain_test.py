@@ -322,3 +322,14 @@ def test_a_single_class_teaches_nothing(tmp_path):
       _tiny_net(1), dataset, recipe.PretrainConfig(), run_dir=tmp_path / "run"
     )
   assert not (tmp_path / "run").exists()
+
+
+def test_runs_from_before_groups_of_batch_norm_go_on(trained):
+  folder, _ = trained
+  config = json.loads((folder / "config.json").read_text())
+  assert "batch_norm_group" not in config["pretrain"]
+  grouped = recipe.PretrainConfig(
+    cycles=(3, 5), batch_size=32, batch_norm_group=8
+  )
+  with pytest.raises(types.InputError, match="batch_norm_group"):
+    fsl.pretrain.run(_tiny_net(), _tiny_data(), grouped, run_dir=folder)

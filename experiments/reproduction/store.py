@@ -64,7 +64,7 @@ def read(
     for network in cell.networks
   }
   trained = {
-    name: network["pretrain"]
+    name: {"batch_norm_group": 0} | network["pretrain"]
     for name, network in result["provenance"].get("networks", {}).items()
   }
   return result if (found, trained) == (_plain(wanted), recipes) else None

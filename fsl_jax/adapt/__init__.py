@@ -76,7 +76,9 @@ def create(
   Raises:
     InputError: for an unknown name or option, or a value out of range.
   """
-  return _compiled(_entry(name).factory, backbone, _config(name, options), name)
+  config = _config(name, options)
+  # 10 and 10.0 are equal, but not as records of a run.
+  return _compiled(_entry(name).factory, backbone, config, name, repr(config))
 
 
 @programs.kept
@@ -85,19 +87,22 @@ def _compiled(
   backbone: types.Backbone,
   config: Any,
   name: str,
+  text: str,
 ) -> types.Adapter:
   """The same adapter for the same choices, its functions quick by hand too."""
 
-  def compiled(function):
-    return programs.Checked(
-      function,
-      lambda *arguments, task=None: run.check(task or arguments[-1]),
-      inline=True,
-    )
+  del text
+
+  def check(*arguments, **named):
+    run.check(named["task"] if "task" in named else arguments[-1])
+
+  def compiled(function, check=lambda *arguments, **named: None):
+    return programs.Checked(function, check, inline=True)
 
   adapter = factory(backbone, config, name=name)
   return adapter._replace(
-    init=compiled(adapter.init),
+    # The check waits for the images, which a step must not.
+    init=compiled(adapter.init, check),
     step=compiled(adapter.step),
     predict=compiled(adapter.predict),
   )

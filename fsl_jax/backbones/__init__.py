@@ -54,6 +54,10 @@ def create(
   types.check_size_px("image_size_px", image_size_px, at_least=16)
   if num_classes < 1:
     raise types.InputError(f"num_classes must be positive, got {num_classes}")
+  # Lists, as JSON has them, would make no hashable module.
+  options = {
+    k: tuple(v) if isinstance(v, list) else v for k, v in options.items()
+  }
   try:
     kind = None if dtype is None else jnp.dtype(dtype)
     module = _FACTORIES[name](num_classes=num_classes, dtype=kind, **options)

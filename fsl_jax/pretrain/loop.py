@@ -267,6 +267,9 @@ def _refuse_divergence(
 
 def _identity(backbone, dataset, config) -> dict[str, Any]:
   """What makes two runs the same run; stored with every checkpoint."""
+  recipe = dataclasses.asdict(config)
+  if not recipe["batch_norm_group"]:
+    del recipe["batch_norm_group"]  # Runs from before it are continued.
   return {
     "backbone": backbone.config or {"name": backbone.name},
     "data": {
@@ -277,5 +280,5 @@ def _identity(backbone, dataset, config) -> dict[str, Any]:
       "num_images": len(dataset.class_ids),
       "class_names": list(dataset.class_names),
     },
-    "pretrain": dataclasses.asdict(config),
+    "pretrain": recipe,
   }

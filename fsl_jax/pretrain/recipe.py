@@ -207,8 +207,10 @@ def make(
   sgd = optimizer(config, steps_per_epoch)
   same = devices.sharding(mesh, devices.SAME)
   grouping: dict[str, Any] = {}
-  if config.batch_norm_group and backbone.has_batch_stats:
-    grouping["groups"] = config.batch_size // config.batch_norm_group
+  groups = config.batch_size // (config.batch_norm_group or config.batch_size)
+  # One group needs no network that knows of groups.
+  if groups > 1 and backbone.has_batch_stats:
+    grouping["groups"] = groups
 
   def init(key, images):
     sample = augment.prepare(images[:1])

@@ -137,7 +137,7 @@ def find(
         other = of_key.setdefault(_key(name), tree.join(parent, name))
         if _above(other) != parent and not join:
           shared[tree.join(parent, name)] = other
-        if _above(other) == parent and _base(other) != name:
+        if _base(other) != name and (join or _above(other) == parent):
           problems.append(f"{_base(other)!a} and {name!a} differ only in case")
         files = [tree.join(read.root, file) for file in names]
         add(name, split, files=files, count=len(files))
@@ -152,7 +152,8 @@ def find(
       if _above(other) != parent and not join:
         shared[folder] = other
         continue
-      if _above(other) == parent and other != folder:
+      same_name = unicodedata.normalize("NFC", _base(other)) == name
+      if other != folder and (_above(other) == parent or not same_name):
         problems.append(
           f"{other!a} and {folder!a} differ only in case or Unicode form"
         )

@@ -103,7 +103,7 @@ def _rows(table: tree.File) -> Iterator[tuple[int, tuple[str, str]]]:
   try:
     text = tree.read(table.where).decode("utf-8-sig")
     if table.base.lower().endswith(".jsonl"):
-      lines = text.splitlines()
+      lines = text.split("\n")  # JSON may hold other line separators.
       rows = [(n, json.loads(x)) for n, x in enumerate(lines, 1) if x.strip()]
     else:
       first = text.partition("\n")[0]
