@@ -90,7 +90,6 @@ def _compiled(
   text: str,
 ) -> types.Adapter:
   """The same adapter for the same choices, its functions quick by hand too."""
-
   del text
 
   def check(*arguments, **named):
