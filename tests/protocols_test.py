@@ -138,9 +138,9 @@ class TestEveryProtocol:
   def test_headings(self):
     found = [(make(n).name, make(n).text) for n in ("fixed", "range", "skip")]
     assert found == [
-      ("4-way 2-shot", "3 queries a class"),
-      ("2 to 6 ways, 1 to 5 shots a class", "1 to 4 queries a class"),
-      ("3-way 5-shot", "20 queries a class, small classes skipped"),
+      ("4-way 2-shot", "3 queries per class"),
+      ("2 to 6 ways, 1 to 5 shots per class", "1 to 4 queries per class"),
+      ("3-way 5-shot", "20 queries per class, small classes skipped"),
     ]
     assert make("one query").text == "a single query of any class"
 
@@ -578,7 +578,7 @@ class TestSmallClasses:
     with pytest.raises(types.InputError) as raised:
       draws(dataset, protocol, 1)
     assert str(raised.value) == (
-      "3-way 5-shot and 20 queries a class need 25 images of a class, but "
+      "3-way 5-shot and 20 queries per class need 25 images of a class, but "
       "class 'novel-0006' of synthetic, split 'novel' has 22 (2 of 8 classes "
       "have too few; small_classes=skip leaves them out)"
     )

@@ -328,7 +328,7 @@ def test_episodes_of_a_file_give_the_numbers_of_their_protocol(
     "--num_episodes=4",
     f"--output={file}",
   )
-  assert "5-way 1-shot, 3 queries a class" in output
+  assert "5-way 1-shot, 3 queries per class" in output
   arguments = (
     "evaluate",
     runs.data,

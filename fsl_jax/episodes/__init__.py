@@ -1,15 +1,15 @@
 """Few-shot episodes: which images, and their arrays.
 
-protocols  what kind of episodes: numbers or rules, switches
-rules      how many images of each class, where that varies
-words      random words that are a pure function of (seed, split, index)
+protocols  ways, shots, queries and options of episodes
+rules      numbers of images per class that vary
+words      random words, a pure function of (seed, split, index)
 sampler    episode i as rows of a data set
-pools      the images that support and queries are drawn from
-groups     support and queries apart in pack or domain
-source     where episodes come from
+pools      the images from which support and queries are drawn
+groups     support and queries from different groups of images
+source     sources of episodes: a protocol or a file
 files      the episodes of a protocol in one small file
-padding    few shapes for episodes of many sizes
-feeder     episodes as arrays, in batches made ahead
+padding    bucketed shapes for episodes of many sizes
+feeder     episodes as arrays, in prefetched batches
 """
 
 from typing import Any
@@ -42,13 +42,13 @@ def sample(
     dataset: split to draw from.
     seed: at least 0.
     index: at least 0.
-    **protocol: fields of `Protocol`, `ways=5, shots=1, queries=15` by default:
-      classes, drawn uniformly without replacement; support images of each;
-      query images of each, disjoint from the support. Numbers, or rules such
-      as "range:5:20".
+    **protocol: fields of `Protocol`, by default `ways=5, shots=1, queries=15`:
+      the number of classes, drawn uniformly without replacement, and of
+      support and query images per class, which are disjoint; numbers, or rules
+      such as "range:5:20".
 
   Returns:
-    An episode of NumPy arrays; with numbers S = N * K, T = N * Q.
+    An episode of NumPy arrays; for fixed numbers S = N * K, T = N * Q.
 
   Raises:
     InputError: if the split has too few classes or a class too few images.

@@ -1,4 +1,4 @@
-"""Episodes as arrays: one, or a stream of batches made ahead of their use."""
+"""Episodes as arrays: one, or a prefetched stream of batches."""
 
 import dataclasses
 import queue
@@ -15,13 +15,13 @@ from fsl_jax.episodes import source as source_lib
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """Episodes of a batch, or those asked for of them.
+  """The episodes of a batch, or the requested rows of it.
 
   Attributes:
     episodes: with a leading B.
-    mask: [B] bool, False where the batch is filled up.
-    embeddings: [B, S, P] and [B, T, P] float32 of the images, by which
-      hardness is judged; None where it is not.
+    mask: [B] bool, False for padding.
+    embeddings: [B, S, P] and [B, T, P] float32 of the images, for hardness;
+      None if it is not computed from embeddings.
   """
 
   episodes: types.Episode
@@ -66,14 +66,14 @@ def of_rows(
 def padded(
   source: source_lib.Source, index: int, shape: padding.Shape
 ) -> types.Episode:
-  """Episode `index` of a source, filled up to a shape."""
+  """Episode `index` of a source, padded to a shape."""
   made = of_rows(source.dataset, source.rows(index), index)
   return padding.pad(made, shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """A batch to be made: episodes that are filled up to one shape."""
+  """A batch to be made, of episodes that are padded to one shape."""
 
   indices: Sequence[int]
   shape: padding.Shape
@@ -84,7 +84,7 @@ def requests(
 ) -> list[Request]:
   """Batches of episodes 0 to num_episodes - 1, each of one shape.
 
-  Within a shape episodes come in order; batches come by their first episode.
+  Episodes of a shape stay in order; batches are sorted by their first episode.
   """
   shapes = source.shapes
   members: dict[padding.Shape, list[int]] = {shape: [] for shape in shapes}
@@ -117,13 +117,13 @@ def batches(
   Args:
     source: of the episodes.
     requests: the batches, each of at most `batch_size` episodes.
-    batch_size: B. A shorter batch is filled up with copies of its first
-      episode whose mask is False, so that every batch has the same shapes.
-    rows: [b] integers in [0, B), those to draw: of several hosts, each draws
-      a part of every batch. None is all of them.
+    batch_size: B. A shorter batch is padded with copies of its first episode
+      whose mask is False, so that every batch has the same shape.
+    rows: [b] integers in [0, B), the rows to draw: on several hosts, each draws
+      a part of every batch. None draws all.
     embeddings: [n, P] float32 of the images of the data set, for
       `Batch.embeddings`.
-    prefetch: batches held ready.
+    prefetch: number of batches drawn ahead.
   """
   types.check_whole("prefetch", prefetch, at_least=1)
   rows = np.arange(batch_size) if rows is None else rows

@@ -1,4 +1,4 @@
-"""Whether a file of episodes is whole, and of the data that is there."""
+"""Checks that a file of episodes is complete and fits the data set."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +38,7 @@ def check(
   arrays: Mapping[str, np.ndarray],
   dataset: types.ClassIndexed,
 ) -> None:
-  """Raises InputError for what `files.write` would not have written."""
+  """Raises InputError for anything that `files.write` would not write."""
   _check_header(path, header)
   _check_arrays(path, arrays)
   _check_data(path, header, arrays, dataset)
@@ -67,7 +67,7 @@ def _check_header(path: str, header: Any) -> None:
 
 
 def _check_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-  """Shapes and ranges, so that nothing after this can go astray."""
+  """Shapes and ranges, on which all later checks rely."""
 
   def refuse(what: str) -> None:
     raise types.InputError(f"{path} is damaged: {what}")
@@ -154,7 +154,7 @@ def _check_data(
 def _check_counts(
   path: str, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> None:
-  """How many images the classes of an episode have, against the protocol."""
+  """Compares the numbers of images per class with the protocol."""
   ways = np.diff(arrays["class_ends"], prepend=0)
   starts = np.cumsum(ways) - ways
   found = {"ways": ways}

@@ -1,16 +1,16 @@
-"""Episodes in one small file, the same for any method and any framework.
+"""Episodes in one small file, for any method and any framework.
 
 An `.npz` archive that `numpy.load(path, allow_pickle=False)` reads:
 
   header           [] text, JSON: format, data (name, split, fingerprint,
                    num_images), seed, protocol, name, text, version
-  image_ids        [u] text, names of the images that occur
+  image_ids        [u] text, ids of the images that occur
   rows             [u] int64, their rows in a `types.ClassIndexed`
   class_names      [num_classes] text
   index            [n] int64
-  class_ids        all episodes' classes end to end, int32, cut at
+  class_ids        int32, the classes of all episodes, concatenated and split at
   class_ends       [n] int64
-  support, query   likewise, positions in `image_ids`, int32, cut at
+  support, query   likewise, int32 positions in `image_ids`, split at
   support_ends, query_ends
   support_labels, query_labels   int32, positions in the episode's classes
 """
@@ -35,10 +35,10 @@ from fsl_jax.episodes import source as source_lib
 def write(
   path: str | os.PathLike[str], source: source_lib.Source, num_episodes: int
 ) -> None:
-  """Writes episodes 0 to num_episodes - 1 of a source, in one step.
+  """Writes episodes 0 to num_episodes - 1 of a source, atomically.
 
   Raises:
-    InputError: if the source has not as many.
+    InputError: if the source has fewer episodes.
   """
   path = paths.local(path, "the file of episodes")
   source.check(num_episodes)
@@ -160,10 +160,10 @@ class Stored:
 
 
 def read(path: str | os.PathLike[str], dataset: types.ClassIndexed) -> Stored:
-  """The episodes of a file, over the data that they were made for.
+  """The episodes of a file, over the data for which they were made.
 
   Raises:
-    InputError: if the file is none of episodes, is damaged, or was made for
+    InputError: if the file does not hold episodes, is damaged, or was made for
       other data.
   """
   path = os.fspath(paths.local(path, "the file of episodes"))
@@ -174,7 +174,7 @@ def read(path: str | os.PathLike[str], dataset: types.ClassIndexed) -> Stored:
   except FileNotFoundError as error:
     raise types.InputError(f"there is no file {path}") from error
   except (
-    # What NumPy and zipfile raise for bytes that they did not write.
+    # The errors that NumPy and zipfile raise for arbitrary bytes.
     *(KeyError, ValueError, TypeError, OSError, EOFError),
     *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
   ) as error:

@@ -1,7 +1,7 @@
-"""Support and queries of a class from different groups of its images.
+"""Support and queries of a class drawn from different groups of images.
 
-A group is what images may share beside their class: the pack an icon was drawn
-for, a domain. A network that recognises groups gains nothing by it then.
+A group is a property that images share beside their class, such as the icon
+pack or the domain. Recognising groups then does not help classification.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,11 @@ def classes(
   shots: int,
   queries: int,
 ) -> np.ndarray:
-  """[c] int64, the classes in which every order of the groups surely serves.
+  """[c] int64, the classes in which every order of the groups is feasible.
 
-  Support takes whole groups in turn, so at worst the largest one for its last
-  image; the queries must fit into what is left. A class in which that worst
-  order cannot come about is left out all the same. `rows` are those of each
-  class.
+  The support uses whole groups in turn, in the worst case the largest one for
+  its last image; the queries must fit into the remaining groups. The bound is
+  conservative. `rows` holds the rows of each class.
   """
   groups = dataset.group_ids()
   sizes = np.asarray([len(own) for own in rows])
@@ -39,9 +38,9 @@ def draw(
   shots: int,
   queries: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Of `rows`, support [shots] and queries [queries], of different groups.
+  """Support [shots] and queries [queries] among `rows`, of different groups.
 
-  Groups come in random order: support is drawn from as many as it needs,
+  Groups are shuffled: the support is drawn from as many as it needs, the
   queries from all others.
   """
   own = dataset.group_ids()[rows]

@@ -1,7 +1,7 @@
-"""Episodes filled up to a few shapes, so that few programs serve many.
+"""Episodes padded to bucketed shapes, so that few programs are compiled.
 
-A step does not compute micro-batches that are padding alone, see
-`adapt.micro_batches`, so that filling up costs it at most a part of one.
+A step skips micro-batches that consist of padding only, see
+`adapt.micro_batches`, so that padding costs at most a part of one.
 """
 
 import bisect
@@ -13,15 +13,15 @@ import numpy as np
 from fsl_jax import types
 from fsl_jax.episodes import sampler
 
-# Up to the published micro-batch, at most a third more images than there are;
-# 5 and 25, the published sets, are not filled up at all. Above it whole
-# micro-batches of that size, into which a larger set is cut anyway.
+# Up to the published micro-batch of 75, padding adds at most a third; 5 and 25,
+# the published support sizes, are not padded. Larger sets are padded to whole
+# micro-batches, into which they are split anyway.
 _SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 75)
 _MAX_SHAPES = 6
 
 
 class Shape(NamedTuple):
-  """What an episode is filled up to."""
+  """The shape that an episode is padded to."""
 
   ways: int  # N
   support: int  # S
@@ -29,7 +29,7 @@ class Shape(NamedTuple):
 
 
 def bucket(size: int) -> int:
-  """The least size that programs are compiled for, not below `size`."""
+  """The smallest bucket that holds `size` images."""
   largest = _SIZES[-1]
   if size > largest:
     return -(-size // largest) * largest
@@ -37,11 +37,11 @@ def bucket(size: int) -> int:
 
 
 def shapes(bounds: sampler.Bounds) -> list[Shape]:
-  """At most six shapes for all episodes within the bounds, growing.
+  """At most six shapes, ascending, for all episodes within the bounds.
 
-  They depend on the protocol and the data set alone, not on how many episodes
-  are drawn. Where all episodes are alike, there is one, and its queries are
-  not filled up.
+  They depend only on the protocol and the data set, not on the number of
+  episodes. If all episodes have equal sizes there is one shape, whose queries
+  are not padded.
   """
   if bounds.support[0] == bounds.support[1] and (
     bounds.query[0] == bounds.query[1]
@@ -59,20 +59,19 @@ def shapes(bounds: sampler.Bounds) -> list[Shape]:
 
 
 def fitting(shapes: list[Shape], support: int, query: int) -> Shape:
-  """The least of the shapes that an episode fits into."""
+  """The smallest of the shapes that an episode fits into."""
   return next(s for s in shapes if support <= s.support and query <= s.query)
 
 
 def pad(episode: types.Episode, shape: Shape) -> types.Episode:
-  """Fills an episode up: images that are masked out, classes that are absent.
+  """Pads an episode with masked-out images and absent classes.
 
   Args:
-    episode: NumPy arrays (unbatched), nowhere above the shape.
+    episode: NumPy arrays (unbatched), no larger than the shape.
     shape: of the result.
 
   Returns:
-    The episode with zeros at the end of its arrays, and -1 at that of
-    `class_ids`.
+    The episode with zeros appended to its arrays, and -1 to `class_ids`.
   """
 
   def fill(size, value=0):

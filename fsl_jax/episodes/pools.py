@@ -1,6 +1,6 @@
-"""The images that support and queries of an episode are drawn from.
+"""The images from which support and queries of an episode are drawn.
 
-A protocol may leave some out: copies of an image, or all but those of a group.
+A protocol may exclude copies of an image, or all images outside a group.
 """
 
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from fsl_jax.episodes import groups, protocols, rules
 
 
 class Pool(NamedTuple):
-  """Rows of a data set, class by class."""
+  """Rows of a data set, grouped by class."""
 
-  offsets: np.ndarray  # [num_classes + 1] int64, where each class begins
-  rows: np.ndarray | None  # [offsets[-1]] int64; None is every row
+  offsets: np.ndarray  # [num_classes + 1] int64, first row of each class
+  rows: np.ndarray | None  # [offsets[-1]] int64; None stands for all rows
 
   @property
   def sizes(self) -> np.ndarray:
@@ -31,11 +31,11 @@ class Pool(NamedTuple):
 
 
 class Pools(NamedTuple):
-  """What a protocol draws from."""
+  """The images of a data set that a protocol uses."""
 
   support: Pool
   query: Pool  # the same, or one that shares no image with it
-  class_ids: np.ndarray  # [c] int64, classes with images enough
+  class_ids: np.ndarray  # [c] int64, classes with enough images
 
   @property
   def together(self) -> bool:
@@ -44,10 +44,10 @@ class Pools(NamedTuple):
 
 
 def of(dataset: types.ClassIndexed, protocol: protocols.Protocol) -> Pools:
-  """The images, computed once for a data set and protocol.
+  """The pools of a data set and protocol, computed once.
 
   Raises:
-    InputError: if there is no such group, or copies cannot be told.
+    InputError: for an unknown group, or if image digests are unavailable.
   """
   if protocol not in dataset.pools:
     dataset.pools[protocol] = _of(dataset, protocol)
@@ -76,7 +76,7 @@ def _of(dataset: types.ClassIndexed, protocol: protocols.Protocol) -> Pools:
     of_support, of_query = (
       _first_copies(dataset, rows) for rows in (of_support, of_query)
     )
-    # Nor may a query be a copy of what is support in another episode.
+    # A query must not be a copy of the support image of another episode either.
     digests = dataset.image_digests()
     of_query = of_query[~np.isin(digests[of_query], digests[of_support])]
   support, query = _pool(dataset, of_support), _pool(dataset, of_query)
@@ -87,7 +87,7 @@ def _of(dataset: types.ClassIndexed, protocol: protocols.Protocol) -> Pools:
 def left(
   pools: Pools, shots: protocols.Shots, least_ways: int, most_ways: int
 ) -> tuple[int, int]:
-  """Least and most queries of an episode that takes all that support leaves."""
+  """Minimum and maximum number of queries if they are all remaining images."""
   few, many = (
     (1, shots.most_of_a_class())
     if isinstance(shots, rules.Rule)
@@ -110,7 +110,7 @@ def _of_group(dataset: types.ClassIndexed, name: str) -> np.ndarray:
 
 
 def _first_copies(dataset: types.ClassIndexed, rows: np.ndarray) -> np.ndarray:
-  """Of the rows, the first one of each image of a class; ascending."""
+  """The first row of each distinct image per class, in ascending order."""
   _, image = np.unique(dataset.image_digests()[rows], return_inverse=True)
   key = dataset.class_ids[rows].astype(np.int64) * len(rows) + image
   return rows[np.sort(np.unique(key, return_index=True)[1])]

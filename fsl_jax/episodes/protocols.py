@@ -1,7 +1,7 @@
-"""What kind of episodes are drawn: classes, support and queries of each.
+"""Protocols: the numbers of classes, support and query images of episodes.
 
-A number that may vary from episode to episode or from class to class is a
-rule. Rules are written as text, `NAME:VALUE:VALUE`, in flags and in records:
+A number that varies between episodes or classes is given by a rule. In flags
+and in records, rules are text of the form `NAME:VALUE:VALUE`:
 `range:5:20`, `long_tail:50:1`, `dirichlet:75:2`.
 """
 
@@ -42,23 +42,23 @@ _RULES = {
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-  """What kind of episodes are drawn. Section 4.1: 5 ways, 1 or 5 shots.
+  """The distribution of episodes. In section 4.1: 5 ways, 1 or 5 shots.
 
   Attributes:
-    ways: N, classes per episode; "all" of the split, or a `rules.Range`, at
-      most the classes there are.
+    ways: N, classes per episode; "all" classes of the split; or a
+      `rules.Range`, capped at the number of classes.
     shots: K, support images per class, or a rule.
     queries: Q, query images per class, or a rule.
-    small_classes: what happens to classes with fewer images than an episode
-      may ask of one: "refuse" the data set, or "skip" them.
+    small_classes: how to treat classes with too few images for an episode:
+      "refuse" the data set, or "skip" the classes.
     groups: "apart" draws the support and the queries of a class from different
       groups of images, see `types.ClassIndexed.group_names`; "SUPPORT:QUERY",
       names of two groups, draws the support from one and the queries from the
-      other; "any" does not look.
-    copies: "apart" draws of equal images of a class at most one into an
-      episode; "any" does not look.
-    reuse: whether an image may occur in several episodes. Without it episodes
-      are independent draws of the images, and there is an end to them.
+      other; "any" ignores groups.
+    copies: "apart" draws at most one of several equal images of a class into
+      an episode; "any" ignores copies.
+    reuse: whether an image may occur in several episodes. If not, episodes are
+      independent given the images, and their number is limited.
   """
 
   ways: Ways = 5
@@ -117,7 +117,7 @@ class Protocol:
 
   @property
   def group_names(self) -> tuple[str, str] | None:
-    """Those that support and queries come from, if `groups` names two."""
+    """The groups of support and of queries, if `groups` names two."""
     if self.groups in ("any", "apart"):
       return None
     support, _, query = self.groups.partition(":")
@@ -125,14 +125,14 @@ class Protocol:
 
   @property
   def is_fixed(self) -> bool:
-    """Whether all episodes are alike in size."""
+    """Whether all episodes have the same sizes."""
     return all(
       isinstance(getattr(self, name), int)
       for name in ("ways", "shots", "queries")
     )
 
   def values(self) -> dict[str, Any]:
-    """JSON values that `from_values` takes; switches only where not usual."""
+    """JSON values for `from_values`; options only if they are not defaults."""
     result: dict[str, Any] = {}
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
@@ -146,7 +146,7 @@ class Protocol:
 
   @property
   def name(self) -> str:
-    """For headings: "5-way 1-shot"."""
+    """A short name for headings, such as "5-way 1-shot"."""
     ways = (
       f"{self.ways}-way"
       if isinstance(self.ways, int)
@@ -165,10 +165,10 @@ class Protocol:
 
   @property
   def text(self) -> str:
-    """The rest of it: "15 queries a class"."""
+    """The remaining description, such as "15 queries per class"."""
     if isinstance(self.queries, int):
       plural = "query" if self.queries == 1 else "queries"
-      parts = [f"{self.queries} {plural} a class"]
+      parts = [f"{self.queries} {plural} per class"]
     else:
       parts = [self.queries.describe("query")]
     if self.small_classes == "skip":
@@ -185,7 +185,7 @@ class Protocol:
 
 
 def make(**values: Any) -> Protocol:
-  """A protocol of values as flags and records have them, texts of rules too.
+  """A protocol from the values of flags and records, including rules as text.
 
   Raises:
     InputError: for a text that is no rule, or a value out of range.
@@ -206,14 +206,14 @@ def from_values(values: Mapping[str, Any]) -> Protocol:
 
 
 def parse(name: str, text: str) -> Any:
-  """The value of `ways`, `shots` or `queries` that a text stands for.
+  """Parses the text of `ways`, `shots` or `queries`.
 
   Args:
     name: "ways", "shots" or "queries".
     text: a whole number, a rule such as "range:5:20", or for ways "all".
 
   Raises:
-    InputError: naming the rules there are.
+    InputError: listing the known rules.
   """
   if name == "ways" and text == "all":
     return text

@@ -1,7 +1,7 @@
-"""How many images of each class an episode takes, where that varies.
+"""Rules for the number of images per class, where it varies.
 
-A rule gives counts per class, and bounds of them from which shapes and the
-demand on a data set follow before an episode is drawn.
+A rule draws the counts of each class. It also bounds them, which determines
+array shapes and the required size of a data set before any episode is drawn.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ from fsl_jax.episodes import words as words_lib
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """Base of the rules; fields are the values of the text, in order."""
+  """Base class; the fields are the values of the rule's text, in order."""
 
   @classmethod
   def usage(cls, name: str) -> str:
-    """How the rule is written: "range:LOW:HIGH"."""
+    """The syntax of the rule, such as "range:LOW:HIGH"."""
     fields = [field.name.upper() for field in dataclasses.fields(cls)]
     return ":".join([name, *fields])
 
   @classmethod
   def parse(cls, arguments: list[str], text: str) -> Any:
-    """The rule of the values after its name; missing ones are the defaults."""
+    """Parses the values after the name; missing ones take their defaults."""
     fields = dataclasses.fields(cls)
     required = sum(f.default is dataclasses.MISSING for f in fields)
     name = text.split(":")[0]
@@ -43,7 +43,7 @@ class Rule:
     return cls(*values)
 
   def text(self) -> str:
-    """What `parse` makes the rule of."""
+    """The text from which `parse` makes this rule."""
     name = next(n for (_, n), kind in _BY_NAME.items() if kind is type(self))
     values = [getattr(self, field.name) for field in dataclasses.fields(self)]
     return ":".join(
@@ -51,27 +51,27 @@ class Rule:
     )
 
   def describe(self, what: str) -> str:
-    """For people; `what` is "shot" or "query"."""
+    """A description for reports; `what` is "shot" or "query"."""
     raise NotImplementedError
 
   def counts(
     self, words: words_lib.Words, available: np.ndarray, sizes: np.ndarray
   ) -> np.ndarray:
-    """[N] int64 images of each class.
+    """[N] int64, the number of images of each class.
 
     Args:
       words: consumed.
-      available: [N] images of each class that may be taken.
-      sizes: [N] images of each class in the data set.
+      available: [N] number of images of each class that are not taken yet.
+      sizes: [N] number of images of each class in the data set.
     """
     raise NotImplementedError
 
   def bounds(self, ways: int) -> tuple[int, int]:
-    """Least and most images of all classes together."""
+    """Minimum and maximum number of images over all classes together."""
     raise NotImplementedError
 
   def most_of_a_class(self) -> int:
-    """Images that a class must have to spare whatever is drawn."""
+    """The largest number of images that the rule may ask of one class."""
     raise NotImplementedError
 
 
@@ -95,7 +95,7 @@ class Range(Rule):
     _check_range(self.low, self.high, "range")
 
   def describe(self, what):
-    return f"{self.low} to {self.high} {_plural(what)} a class"
+    return f"{self.low} to {self.high} {_plural(what)} per class"
 
   def counts(self, words, available, sizes):
     return np.repeat(words.whole(self.low, self.high, 1), len(available))
@@ -118,7 +118,7 @@ class Uneven(Rule):
     _check_range(self.low, self.high, "uneven")
 
   def describe(self, what):
-    return f"{self.low} to {self.high} {_plural(what)}, each class its own"
+    return f"{self.low} to {self.high} {_plural(what)}, drawn for each class"
 
   def counts(self, words, available, sizes):
     return words.whole(self.low, self.high, len(available))
@@ -132,7 +132,7 @@ class Uneven(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class LongTail(Rule):
-  """Exponentially falling numbers, from `most` in one class to `least`.
+  """Exponentially decreasing counts, from `most` in one class to `least`.
 
   Class j of N in a random order has most (least / most)^(j / (N - 1)), rounded:
   the profile of long-tailed CIFAR (Cui et al., Class-Balanced Loss, CVPR 2019).
@@ -166,12 +166,12 @@ class LongTail(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class MetaDatasetShots(Rule):
-  """Unbalanced support: its size is drawn, then divided over the classes.
+  """Unbalanced support: its size is drawn, then divided among the classes.
 
   With beta uniform in (0, 1], the size is the sum over classes of ceil(beta
-  min(per_class, what is left of the class)), at most `total`. Of what exceeds
-  one image a class, class c gets a share in proportion to its images times
-  exp(alpha_c), alpha_c uniform in [log 0.5, log 2), rounded down.
+  min(per_class, images of the class that are not queries)), at most `total`.
+  Each class gets one image; the rest is divided in proportion to the images of
+  class c times exp(alpha_c), alpha_c uniform in [log 0.5, log 2), rounded down.
   Source: Triantafillou et al., Meta-Dataset (ICLR 2020), section 3.2.
   """
 
@@ -204,8 +204,8 @@ class MetaDatasetShots(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class MetaDatasetQueries(Rule):
-  """As many of each class: `most`, or half of the smallest class if fewer, or
-  what the support leaves.
+  """Balanced queries: `most` per class, or half of the smallest class if that
+  is fewer, and no more than the support leaves.
 
   Source: Triantafillou et al., Meta-Dataset (ICLR 2020), section 3.2.
   """
@@ -216,7 +216,7 @@ class MetaDatasetQueries(Rule):
     types.check_whole("most of meta_dataset", self.most, at_least=1)
 
   def describe(self, what):
-    return f"up to {self.most} {_plural(what)} a class"
+    return f"up to {self.most} {_plural(what)} per class"
 
   def counts(self, words, available, sizes):
     half = int(sizes.min()) // 2
@@ -231,12 +231,13 @@ class MetaDatasetQueries(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class Dirichlet(Rule):
-  """A fixed number of queries whose shares of the classes are Dirichlet.
+  """A fixed number of queries with Dirichlet class proportions.
 
-  All parameters of the distribution are `concentration`: 1 is uniform over all
-  marginals, infinity is balanced. Shares become numbers by the largest
-  remainders. Source of the protocol: Veilleux et al., Realistic Evaluation of
-  Transductive Few-Shot Learning (NeurIPS 2021), with 75 queries and 2.
+  All parameters of the distribution equal `concentration`: 1 is uniform over
+  the simplex, infinity is balanced. Proportions become counts by the largest
+  remainder method. Source of the protocol: Veilleux et al., Realistic
+  Evaluation of Transductive Few-Shot Learning (NeurIPS 2021), with 75 queries
+  and concentration 2.
   """
 
   total: int = 75
@@ -256,9 +257,9 @@ class Dirichlet(Rule):
     )
 
   def counts(self, words, available, sizes):
-    # Gamma variates, normalised; by the inverse of their distribution, because
-    # words are all that there is. A variate of a is one of a + 1 times
-    # u^(1 / a); in logarithms, since for small a all of them may underflow.
+    # Normalised gamma variates by inverse transform sampling. A Gamma(a)
+    # variate is a Gamma(a + 1) variate times u^(1 / a); the computation is in
+    # logarithms, because for small a all variates may underflow.
     from scipy import special
 
     ways = len(available)
@@ -282,8 +283,7 @@ class Dirichlet(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class Scattered(Rule):
-  """A fixed number of queries, each of a class drawn uniformly; 1 is a single
-  query."""
+  """A fixed number of queries, the class of each drawn uniformly."""
 
   total: int
 
@@ -308,7 +308,7 @@ class Scattered(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class SomeClasses(Rule):
-  """Queries of some classes only; the others have support and no query."""
+  """Queries of some classes only; the others have support images only."""
 
   queries: int
   classes: int
@@ -336,7 +336,7 @@ class SomeClasses(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class Rest(Rule):
-  """All images of a class that are not its support."""
+  """All images of a class that are not in its support."""
 
   def describe(self, what):
     return f"all other images as {_plural(what)}"
@@ -345,7 +345,7 @@ class Rest(Rule):
     return np.asarray(available)
 
   def bounds(self, ways):
-    raise NotImplementedError("the images there are, see `sampler.bounds`")
+    raise NotImplementedError("depends on the data set, see `sampler.bounds`")
 
   def most_of_a_class(self):
     return 1
@@ -365,5 +365,5 @@ _BY_NAME: dict[tuple[str, str], type[Rule]] = {
 
 
 def by_name(role: str, name: str) -> type[Rule]:
-  """The rule of a name, which may differ between shots and queries."""
+  """The rule with this name, which may differ between shots and queries."""
   return _BY_NAME.get((role, name)) or _BY_NAME["", name]

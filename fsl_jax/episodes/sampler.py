@@ -20,8 +20,8 @@ from fsl_jax.episodes.protocols import Protocol
 class Rows:
   """An episode as rows of a `ClassIndexed`; NumPy, nothing on a device.
 
-  Support and query come in random order, so that neither their order nor the
-  micro-batch an image falls in says anything of its class.
+  Support and queries are in random order, so that neither the order nor the
+  micro-batch of an image carries information about its class.
   """
 
   class_ids: np.ndarray  # [N] int32, the class behind each label
@@ -34,9 +34,9 @@ class Rows:
 def digest(
   class_ids: types.Array, support: types.Array, query: types.Array
 ) -> str:
-  """Hex, of the rows of one episode without padding; as in `Rows`.
+  """Hex digest of the rows of one episode without padding; as in `Rows`.
 
-  Labels are not in it: rows and the order of the classes say them.
+  Labels need not enter it: rows and the order of the classes determine them.
   """
   sha = hashlib.sha256()
   for part in (class_ids, support, query):
@@ -45,11 +45,11 @@ def digest(
 
 
 class Composition(NamedTuple):
-  """How many images of which classes an episode has."""
+  """The classes of an episode and the number of images of each."""
 
   class_ids: np.ndarray  # [N] int64
   support: np.ndarray  # [N] int64, at least 1
-  query: np.ndarray  # [N] int64; one of them at least is positive
+  query: np.ndarray  # [N] int64, at least one of them positive
 
 
 def check(
@@ -63,8 +63,8 @@ def check(
   Args:
     dataset: split to draw from.
     protocol: of the episodes.
-    num_episodes: that will be asked for; only a protocol whose episodes share
-      no image has an end.
+    num_episodes: number of episodes to be drawn, which matters only if the
+      protocol does not reuse images.
   """
   where = f"{dataset.name}, split {dataset.split!r}"
   classes = eligible_classes(dataset, protocol)
@@ -131,7 +131,7 @@ def _too_few_images(dataset, protocol, needed, where) -> str:
 
 
 def _need(protocol: Protocol) -> int:
-  """Images that a class must have, whatever is drawn."""
+  """The number of images with which a class serves any episode."""
   return sum(
     value if isinstance(value, int) else value.most_of_a_class()
     for value in (protocol.shots, protocol.queries)
@@ -141,12 +141,12 @@ def _need(protocol: Protocol) -> int:
 def eligible_classes(
   dataset: types.ClassIndexed, protocol: Protocol
 ) -> np.ndarray:
-  """[c] int64, the classes with images enough for any episode."""
+  """[c] int64, the classes with enough images for any episode."""
   return pools.of(dataset, protocol).class_ids
 
 
 def _num_apart(dataset: types.ClassIndexed, protocol: Protocol) -> int:
-  """Episodes that share no image."""
+  """The number of episodes that share no image."""
   assert isinstance(protocol.ways, int)
   classes = eligible_classes(dataset, protocol)
   smallest = int(pools.of(dataset, protocol).support.sizes[classes].min())
@@ -156,7 +156,7 @@ def _num_apart(dataset: types.ClassIndexed, protocol: Protocol) -> int:
 def composition(
   dataset: types.ClassIndexed, protocol: Protocol, *, seed: int, index: int
 ) -> Composition:
-  """Classes of episode `index` and their numbers of images.
+  """The classes of episode `index` and the number of images of each.
 
   Raises:
     InputError: if the split has too few classes or a class too few images.
@@ -167,7 +167,7 @@ def composition(
 
 
 def _composition(dataset, protocol, words, seed, index) -> Composition:
-  # Of the numbers, so that classes and images do not depend on their rule.
+  # A stream of its own: classes and images do not depend on the rules.
   numbers = words_lib.Words(seed, dataset.split, index, "numbers")
   eligible = eligible_classes(dataset, protocol)
   if protocol.ways == "all":
@@ -194,8 +194,8 @@ def _composition(dataset, protocol, words, seed, index) -> Composition:
     left = sizes - taken if drawn.together else sizes
     return rule.counts(numbers, left, sizes)
 
-  # Meta-Dataset's support takes of what the queries leave; the queries take of
-  # what any other support leaves.
+  # Meta-Dataset draws the queries first and the support from the remaining
+  # images; under every other rule the support comes first.
   if isinstance(protocol.shots, rules.MetaDatasetShots):
     query = counts(protocol.queries, of_query, 0)
     return Composition(
@@ -238,7 +238,7 @@ def draw(
       drawn = rows[words.choose(len(rows), shots + queries)]
       parts = drawn[:shots], drawn[shots:]
     else:
-      # Image by image through one shuffle of the class, round after round.
+      # Consecutive images of one shuffle of the class, one part per round.
       order = words_lib.Words(seed, dataset.split, int(c), "images")
       turn = index // (
         len(eligible_classes(dataset, protocol)) // len(made.class_ids)
@@ -263,8 +263,8 @@ def draw(
 
 
 class Bounds(NamedTuple):
-  """Of the episodes of a protocol over a data set: most ways, and least and
-  most images of support and query."""
+  """Largest number of ways, and (minimum, maximum) sizes of support and
+  queries, over all episodes of a protocol on a data set."""
 
   ways: int
   support: tuple[int, int]
@@ -272,7 +272,7 @@ class Bounds(NamedTuple):
 
 
 def bounds(dataset: types.ClassIndexed, protocol: Protocol) -> Bounds:
-  """What shapes episodes may have, without drawing any."""
+  """Bounds on the sizes of episodes, found without drawing any."""
   classes = eligible_classes(dataset, protocol)
   if protocol.ways == "all":
     low = high = len(classes)

@@ -1,4 +1,4 @@
-"""Where episodes come from: drawn by a protocol, or read from a file."""
+"""Sources of episodes: drawn by a protocol, or read from a file."""
 
 import dataclasses
 import functools
@@ -11,33 +11,33 @@ from fsl_jax.episodes import padding, protocols, rules, sampler
 
 
 class Source(Protocol):
-  """Episodes of one data set by their index; each a pure function of it."""
+  """Episodes of one data set, each a pure function of its index."""
 
   @property
   def dataset(self) -> types.ClassIndexed: ...
 
   @property
   def seed(self) -> int:
-    """Of the episodes."""
+    """The seed of the episodes."""
 
   @property
   def name(self) -> str:
-    """For headings: "5-way 1-shot"."""
+    """A short name for headings, such as "5-way 1-shot"."""
 
   @property
   def text(self) -> str:
-    """The rest of it: "15 queries a class"."""
+    """The remaining description, such as "15 queries per class"."""
 
   @property
   def shapes(self) -> list[padding.Shape]:
-    """What episodes are filled up to, growing; at most six."""
+    """The shapes that episodes are padded to, ascending; at most six."""
 
   @property
   def min_ways(self) -> int:
-    """Classes of the smallest episode there may be."""
+    """The smallest number of ways that an episode may have."""
 
   def values(self) -> dict[str, Any]:
-    """JSON values that tell these episodes from others of data and seed."""
+    """JSON values that identify the episodes, given data and seed."""
 
   def check(self, num_episodes: int) -> None:
     """Raises InputError unless there are episodes 0 to num_episodes - 1."""
@@ -46,12 +46,12 @@ class Source(Protocol):
     """Episode `index`."""
 
   def sizes(self, index: int) -> tuple[int, int]:
-    """Its numbers of support and query images."""
+    """Its number of support images and of query images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-  """Episodes of a protocol, drawn when they are asked for."""
+  """Episodes of a protocol, drawn on demand."""
 
   dataset: types.ClassIndexed
   protocol: protocols.Protocol

@@ -1,4 +1,4 @@
-"""Random words of one episode, and uniform choices made of them.
+"""Random words of one episode, and uniform draws made from them.
 
 Only the raw output of NumPy's Philox is used, which its policy keeps the same
 across versions; the methods of `numpy.random.Generator` may change.
@@ -17,13 +17,12 @@ class Words:
   Args:
     seed: at least 0.
     split: name of the split.
-    index: of the episode, or of what `purpose` counts.
-    purpose: another one is another stream.
+    index: of the episode, or of what `purpose` names.
+    purpose: distinguishes independent streams.
   """
 
   def __init__(self, seed: int, split: str, index: int, purpose: str = ""):
-    # 1 and 1.0 would be two streams that look like one; an episode keeps its
-    # index as int32.
+    # 1 and 1.0 would give two streams.
     types.check_whole("seed", seed)
     types.check_whole("index", index)
     text = f"{seed}/{split}/{index}" + (f"/{purpose}" if purpose else "")
@@ -34,7 +33,7 @@ class Words:
     """[count] distinct integers below `population`, in random order.
 
     The `count` smallest of `population` random words are a uniform subset in
-    uniform order; two equal words in 2^64 do not matter.
+    uniform order; ties between 64-bit words are negligible.
     """
     keys = self._philox.random_raw(population)
     if count < population:
@@ -44,7 +43,7 @@ class Words:
     return chosen[np.argsort(keys[chosen], kind="stable")]
 
   def uniform(self, count: int) -> np.ndarray:
-    """[count] float64 in (0, 1), never an end of it."""
+    """[count] float64 in the open interval (0, 1)."""
     # 52 bits: with 53 the largest word plus a half would round to 1.
     return ((self._philox.random_raw(count) >> 12) + 0.5) * 2.0**-52
 
