@@ -65,7 +65,10 @@ class Conv1x1(nn.Module):
     shape = (1, 1, x.shape[-1], self.width)
     kernel = self.param("kernel", self.kernel_init, shape, PARAM_DTYPE)
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-    x = x[:, :: self.stride, :: self.stride]
+    if self.stride > 1:
+      # Without the barrier the slice is fused into the product, at which XLA of
+      # jax 0.10.2 aborts the process when it compiles for a Hopper GPU.
+      x = jax.lax.optimization_barrier(x[:, :: self.stride, :: self.stride])
     # Flat, because XLA for CPU transposes an operand of the weight gradient
     # where more than one dimension is summed over.
     y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
