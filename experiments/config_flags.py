@@ -1,8 +1,8 @@
 """Flags made of a configuration dataclass, so that defaults live in one place.
 
-A field `steps: int = 25` becomes `--steps`, tuples become comma-separated
-lists. Only flags that were given are read, so a default is always the
-dataclass's own.
+A field `epochs: int = 25` becomes `--epochs`, tuples become comma-separated
+lists; earlier names of fields are aliases. Only flags that were given are read,
+so a default is always the dataclass's own.
 """
 
 import dataclasses
@@ -28,6 +28,9 @@ def define(config_class: Any, *, skip: Collection[str] = ()) -> None:
       flags.DEFINE_list(field.name, None, text)
     else:
       flags.DEFINE_string(field.name, None, text)
+  for name, earlier in getattr(config_class, "EARLIER_NAMES", {}).items():
+    if name not in skip:
+      flags.DEFINE_alias(earlier, name)
 
 
 def given(config_class: Any, *, skip: Collection[str] = ()) -> dict[str, Any]:

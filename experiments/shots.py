@@ -24,6 +24,7 @@ import subject_flags
 from absl import flags
 
 from fsl_jax import (
+  adapt,
   backbones,
   episodes,
   run_folder,
@@ -40,7 +41,8 @@ _SHOTS = flags.DEFINE_list(
 )
 _WAYS = flags.DEFINE_integer("ways", 5, "Classes of the episode.")
 _QUERIES = flags.DEFINE_integer("queries", 3, "Query images per class.")
-_STEPS = flags.DEFINE_integer("steps", 1, "Epochs.")
+_EPOCHS = flags.DEFINE_integer("epochs", 1, "Passes over the support set.")
+flags.DEFINE_alias("steps", "epochs")
 _POINTS = "points.jsonl"
 _SEED = 0
 
@@ -90,7 +92,7 @@ def main(argv: list[str]) -> None:
   variables, meta = _SUBJECT.restore()
   dataset = _SUBJECT.load(meta)
   episodes.sampler.check(dataset, _protocol())
-  config = finetune.FinetuneConfig(entropy_weight=0.0, steps=_STEPS.value)
+  config = finetune.FinetuneConfig(entropy_weight=0.0, epochs=_EPOCHS.value)
   folder = run_folder.RunFolder(
     run_dir,
     {
@@ -98,7 +100,7 @@ def main(argv: list[str]) -> None:
       "checkpoint": meta["digest"],
       "ways": _WAYS.value,
       "queries": _QUERIES.value,
-      "method": dataclasses.asdict(config),
+      "method": adapt.recorded(config),
     },
   )
   programs = streamed.Programs(backbones.create(**meta["backbone"]), config)
@@ -180,7 +182,7 @@ def _measure(
   return {
     "images": len(task.support_labels),
     "init_s": init_s,
-    "epoch_s": updates_s / max(_STEPS.value, 1),
+    "epoch_s": updates_s / max(_EPOCHS.value, 1),
     "predict_s": predict_s,
     "peak_mb": peak / (1e6 if sys.platform == "darwin" else 1e3),
     "accuracy": accuracy,

@@ -45,6 +45,13 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
   )
 
 
+def check_choice(name: str, value: Any, allowed: Iterable[str]) -> None:
+  """Raises InputError unless `value` is one of the allowed ones."""
+  allowed = tuple(allowed)
+  if value not in allowed:
+    raise unknown_name(name, str(value), allowed)
+
+
 def check_whole(
   name: str, value: Any, *, at_least: int = 0, below: int = 2**31
 ) -> None:

@@ -295,7 +295,7 @@ def test_joint_updates_sum_both_losses():
     np.float64,
     updates="joint",
     entropy_weight=weight,
-    steps=epochs,
+    epochs=epochs,
     learning_rate=1e-3,
   )
   _, variables = make_network("conv64")
@@ -362,7 +362,7 @@ def test_frozen_statistics():
       bn="frozen",
       augment=False,
       micro_batch=micro_batch,
-      steps=2,
+      epochs=2,
       learning_rate=1e-3,
     )
 
@@ -416,7 +416,7 @@ def test_head_alone_is_a_classifier_of_fixed_embeddings(method):
     trainable="head",
     bn="frozen",
     augment=False,
-    steps=epochs,
+    epochs=epochs,
     learning_rate=rate,
   )
   state, logits = adapted(adapter, variables, task)
@@ -474,7 +474,7 @@ def test_head_alone_leaves_the_backbone_alone(method):
 
   def run(trainable):
     adapter = adapt.create(
-      method, network, trainable=trainable, steps=2, learning_rate=1e-2
+      method, network, trainable=trainable, epochs=2, learning_rate=1e-2
     )
     return adapted(adapter, variables, task)[0]
 
@@ -501,7 +501,7 @@ def test_unknown_part_to_train_is_refused():
 def test_views_follow_the_key_and_the_epoch():
   """Views are fresh at every update, and fixed by the episode's key."""
   adapter = adapt.create(
-    "finetune", helpers.tiny_backbone(), steps=3, learning_rate=1e-30
+    "finetune", helpers.tiny_backbone(), epochs=3, learning_rate=1e-30
   )
   variables = helpers.tiny_variables(helpers.tiny_backbone())
   task, _ = helpers.make_task()
@@ -528,7 +528,7 @@ def test_views_do_not_depend_on_micro_batches():
       "transductive_finetune",
       backbone,
       bn="frozen",  # so that an image stands for itself
-      steps=2,
+      epochs=2,
       micro_batch=micro_batch,
     )
     run = jax.jit(lambda key: adapt.run.run(key, adapter, variables, task)[1])
@@ -542,7 +542,7 @@ def test_memory_of_large_support_sets_is_that_of_micro_batches():
   """A thousand images more cost their bytes, not their views."""
   backbone = helpers.tiny_backbone()
   variables = helpers.tiny_variables(backbone)
-  adapter = adapt.create("finetune", backbone, steps=2, micro_batch=20)
+  adapter = adapt.create("finetune", backbone, epochs=2, micro_batch=20)
 
   def temporaries(shots):
     task, _ = helpers.make_task((shots, shots), 4)

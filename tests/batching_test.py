@@ -30,7 +30,9 @@ def _float64():
 
 @functools.cache
 def adapter(method):
-  options = {} if method == "prototype" else {"steps": 2, "learning_rate": 5e-3}
+  options = (
+    {} if method == "prototype" else {"epochs": 2, "learning_rate": 5e-3}
+  )
   return adapt.create(method, helpers.tiny_backbone(), **options)
 
 

@@ -84,7 +84,7 @@ def test_memory_by_the_compilers_account_grows_with_the_chunk(monkeypatch):
 def test_trial_runs_the_method(monkeypatch):
   """Two of the steps, on real images, timed."""
   backbone = helpers.tiny_backbone()
-  method = adapt.create("finetune", backbone, steps=7)
+  method = adapt.create("finetune", backbone, epochs=7)
   lengths = []
   run = adapt.run.run
 

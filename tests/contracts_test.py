@@ -81,7 +81,7 @@ class Case:
 
 
 # A large learning rate and few steps: what leaks, leaks within three epochs.
-TRAIN = {"augment": False, "steps": 3, "learning_rate": 5e-3}
+TRAIN = {"augment": False, "epochs": 3, "learning_rate": 5e-3}
 TUNED = "transductive_finetune"
 CASES = [
   Case("support_init", "support_init", {}),
@@ -392,16 +392,16 @@ class TestSpecialCases:
   @pytest.mark.parametrize("method", ["finetune", "transductive_finetune"])
   def test_zero_steps_is_support_init(self, method):
     task, _ = helpers.make_task()
-    ours, infos = self.run(method, task, steps=0)
+    ours, infos = self.run(method, task, epochs=0)
     theirs, _ = self.run("support_init", task)
     np.testing.assert_array_equal(ours, theirs)
     assert infos.is_finite.shape == (0,)
-    adapter = adapt.create(method, helpers.tiny_backbone(), steps=0)
+    adapter = adapt.create(method, helpers.tiny_backbone(), epochs=0)
     assert adapter.query_use == "none"
 
   def test_zero_entropy_weight_is_finetune(self):
     task, _ = helpers.make_task()
-    options = {"steps": 2, "learning_rate": 5e-3}
+    options = {"epochs": 2, "learning_rate": 5e-3}
     ours, infos = self.run(
       "transductive_finetune", task, entropy_weight=0.0, **options
     )
@@ -436,7 +436,7 @@ class TestSpecialCases:
       ("prototype", {}),
       # The random weights do not fit to their running statistics, so that
       # moving those would say nothing of the method.
-      ("transductive_finetune", {"steps": 2, "bn": "frozen"}),
+      ("transductive_finetune", {"epochs": 2, "bn": "frozen"}),
     ],
   )
   def test_twenty_ways(self, method, options):
@@ -450,7 +450,7 @@ class TestSpecialCases:
   def test_inverse_log_ways_counts_classes_that_are_there(self):
     task, _ = helpers.make_task()
     task = helpers.normalised(task)
-    options = {"augment": False, "steps": 2, "learning_rate": 5e-3}
+    options = {"augment": False, "epochs": 2, "learning_rate": 5e-3}
     by_name, _ = self.run(
       "transductive_finetune",
       padded(task, pixel=0, label=0, ways=7),
@@ -553,7 +553,7 @@ class TestErrors:
 
   @pytest.mark.parametrize(
     ("method", "option"),
-    [("support_init", "steps"), ("finetune", "entropy_weight")],
+    [("support_init", "epochs"), ("finetune", "entropy_weight")],
   )
   def test_what_defines_a_method_is_no_option(self, method, option):
     with pytest.raises(types.InputError, match=option):
@@ -572,8 +572,8 @@ class TestErrors:
       {"temperature": 0.0},
       {"learning_rate": -1.0},
       {"learning_rate": float("nan")},
-      {"steps": -1},
-      {"steps": 2.5},
+      {"epochs": -1},
+      {"epochs": 2.5},
       {"micro_batch": 0},
       {"micro_batch": 7.5},
     ],

@@ -87,7 +87,7 @@ METHODS = {
   "transductive": ("transductive_finetune", {}),
   "joint": ("transductive_finetune", {"updates": "joint", "bn": "frozen"}),
 }
-TUNED = {"steps": 2, "learning_rate": 5e-3}
+TUNED = {"epochs": 2, "learning_rate": 5e-3}
 INDICES = np.array([11, 4, 0, 7, 3, 8, 2, 5], np.int32)
 
 

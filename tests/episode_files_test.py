@@ -112,7 +112,7 @@ class TestRoundTrip:
     expected = drawn(dataset, values)
     files.write(tmp_path / "e.npz", expected, 5)
     backbone = helpers.tiny_backbone()
-    options = {"steps": 1} if method == "finetune" else {}
+    options = {"epochs": 1} if method == "finetune" else {}
     results = [
       evaluate.run(
         adapt.create(method, backbone, **options),

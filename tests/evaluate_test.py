@@ -46,7 +46,7 @@ def prototype():
 
 @functools.cache
 def tuned(**options):
-  options = {"steps": 2, "learning_rate": 5e-3} | options
+  options = {"epochs": 2, "learning_rate": 5e-3} | options
   return adapt.create(
     "transductive_finetune", helpers.tiny_backbone(), **options
   )
@@ -270,7 +270,7 @@ class TestScores:
     """Far above chance on easy images, at chance on noise: no leak."""
     methods = [
       prototype(),
-      tuned(augment=False, steps=5, learning_rate=1e-4),
+      tuned(augment=False, epochs=5, learning_rate=1e-4),
     ]
     options = {
       "ways": 5,

@@ -268,7 +268,7 @@ def test_fine_tuning_the_head_alone(backbone, variables, dataset):
   same."""
   cached = extract(backbone, variables, dataset)
   frozen = backbones.identity(num_logits=backbone.num_classes)
-  method = adapt.create("finetune", frozen, augment=False, steps=5)
+  method = adapt.create("finetune", frozen, augment=False, epochs=5)
   result = fsl.evaluate.run(
     method,
     frozen.init(jax.random.key(0), cached.images[:1]),

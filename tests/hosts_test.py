@@ -51,7 +51,7 @@ def evaluated(folder, run="runs"):
   network = helpers.tiny_backbone(3)
   methods = [
     fsl.adapt.create("prototype", network),
-    fsl.adapt.create("finetune", network, steps=2, augment=False),
+    fsl.adapt.create("finetune", network, epochs=2, augment=False),
   ]
   for num_episodes in (3, 5):
     results = evaluate.run_many(

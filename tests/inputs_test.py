@@ -96,7 +96,7 @@ class TestFrozenNetworks:
     with pytest.raises(types.InputError, match='bn="frozen"'):
       adapt.create(name, network)
     adapt.create(name, network, bn="frozen")
-    adapt.create(name, network, steps=0)
+    adapt.create(name, network, epochs=0)
 
   def test_extractors_are_frozen_too(self):
     extractor = extractors.load("efficientnet_lite0")

@@ -39,7 +39,7 @@ def compiles(expected):
 
 def create(name):
   """Made anew, as in a loop over settings."""
-  options = {} if name in ("support_init", "prototype") else {"steps": 2}
+  options = {} if name in ("support_init", "prototype") else {"epochs": 2}
   return adapt.create(name, helpers.tiny_backbone(), **options)
 
 

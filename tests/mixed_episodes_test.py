@@ -37,7 +37,7 @@ BACKBONE = helpers.tiny_backbone()
 
 
 def method(name):
-  steps = {"steps": 2} if "finetune" in name else {}
+  steps = {"epochs": 2} if "finetune" in name else {}
   return adapt.create(name, BACKBONE, **steps)
 
 
@@ -268,7 +268,7 @@ class TestMicroBatchesOfPadding:
     """Six and nine support images in micro-batches of three, alone and filled
     up to 21: seven micro-batches, of which two or three hold an image."""
     adapter = adapt.create(
-      "transductive_finetune", BACKBONE, steps=2, micro_batch=3
+      "transductive_finetune", BACKBONE, epochs=2, micro_batch=3
     )
     variables = helpers.tiny_variables(BACKBONE)
     episodes = drawn({"ways": 3, "shots": "range:2:3", "queries": 2})

@@ -63,7 +63,7 @@ def test_padding_changes_nothing(method):
   backbone = helpers.tiny_backbone()
   dataset = synthetic.make(7, 6, image_size_px=8, noise=0.5)
   protocol = sampler.Protocol(ways=7, shots=1, queries=2)
-  options = {} if method == "prototype" else {"steps": 3}
+  options = {} if method == "prototype" else {"epochs": 3}
   adapter = adapt.create(method, backbone, **options)
   logits = []
   for task in tasks(dataset, protocol, 3):
@@ -83,7 +83,7 @@ def test_a_micro_batch_of_padding_alone_changes_nothing(backbone):
   )
   dataset = synthetic.make(9, 4, image_size_px=16, noise=0.5)
   protocol = sampler.Protocol(ways=9, shots=1, queries=1)
-  adapter = adapt.create("finetune", network, steps=2, micro_batch=3)
+  adapter = adapt.create("finetune", network, epochs=2, micro_batch=3)
   variables = jax.jit(network.init)(
     jax.random.key(0), jnp.zeros((1, 16, 16, 3))
   )

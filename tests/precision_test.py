@@ -53,7 +53,7 @@ def test_predictions_are_those_of_float32_to_its_rounding(networks):
   made, variables, task = networks
 
   def logits(dtype):
-    adapter = adapt.create("transductive_finetune", made[dtype], steps=3)
+    adapter = adapt.create("transductive_finetune", made[dtype], epochs=3)
     run = jax.jit(lambda key: adapt.run.run(key, adapter, variables, task))
     return np.asarray(run(jax.random.key(1))[0])
 

@@ -10,7 +10,7 @@ import pytest
 
 from fsl_jax import adapt, backbones
 
-TUNE = {"steps": 2, "learning_rate": 5e-3}
+TUNE = {"epochs": 2, "learning_rate": 5e-3}
 NONE = "none"
 ENTROPY = "all jointly: entropy"
 BOTH = "all jointly: entropy and batch statistics"
@@ -23,7 +23,7 @@ CASES = {
   "finetune, frozen": ("finetune", TUNE | {"bn": "frozen"}, NONE),
   "finetune, head": ("finetune", TUNE | {"trainable": "head"}, NONE),
   "no weight": ("transductive_finetune", TUNE | {"entropy_weight": 0}, NONE),
-  "no step": ("transductive_finetune", {"steps": 0}, NONE),
+  "no step": ("transductive_finetune", {"epochs": 0}, NONE),
   "published": ("transductive_finetune", TUNE, BOTH),
   "joint": ("transductive_finetune", TUNE | {"updates": "joint"}, BOTH),
   "head": ("transductive_finetune", TUNE | {"trainable": "head"}, BOTH),

@@ -106,7 +106,7 @@ def test_evaluate_continues_and_grows(runs, tmp_path):
     f"--run_dir={tmp_path / 'run'}",
     "--queries=3",
     "--methods=support_init,transductive_finetune",
-    "--steps=1",
+    "--epochs=1",
     "--batch_size=2",
   )
   _succeed("evaluate", *arguments, "--num_episodes=4")
@@ -249,9 +249,9 @@ def test_bench_measures_goes_on_and_prints_its_table(tmp_path):
         "--run_dir={tmp}/run",
         "{checkpoint}",
         "--methods=prototype",
-        "--steps=3",
+        "--epochs=3",
       ],
-      "--steps has no effect on prototype",
+      "--epochs has no effect on prototype",
     ),
     (
       "evaluate",

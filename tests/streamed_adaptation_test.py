@@ -18,9 +18,9 @@ KEY = jax.random.key(3)
 # Large, so that a wrong update is seen.
 RATE = 1e-2
 METHODS = {
-  "support_init": {"steps": 0},
-  "finetune": {"steps": 3, "entropy_weight": 0.0},
-  "transductive_finetune": {"steps": 3},
+  "support_init": {"epochs": 0},
+  "finetune": {"epochs": 3, "entropy_weight": 0.0},
+  "transductive_finetune": {"epochs": 3},
 }
 
 
@@ -146,7 +146,7 @@ def test_the_padded_end_of_an_epoch_counts_as_what_it_holds():
   task, hosted = make((2, 3, 4))
   recorded = Recorded(hosted.support_images)
   hosted = dataclasses.replace(hosted, support_images=recorded)
-  options = config(steps=1)
+  options = config(epochs=1)
   # Two micro-batches, so that the end also has one without any image.
   outcome = run(options, hosted, support_batch=8)
   first, last = recorded.asked[2:]

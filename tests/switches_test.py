@@ -12,8 +12,8 @@ from fsl_jax.data import synthetic
 
 METHODS = {
   "support_init": {},
-  "finetune": {"steps": 1},
-  "transductive_finetune": {"steps": 1},
+  "finetune": {"epochs": 1},
+  "transductive_finetune": {"epochs": 1},
   "prototype": {},
 }
 SWITCHES = {
@@ -57,7 +57,7 @@ def test_one_episode_equals_that_without(switch):
   task, _ = helpers.make_task()
 
   def run():
-    method = adapt.create("transductive_finetune", network, steps=1)
+    method = adapt.create("transductive_finetune", network, epochs=1)
     return adapt.run.run(jax.random.key(0), method, weights, task)[0]
 
   plain = run()

@@ -56,7 +56,7 @@ class Setup:
 
   def adapter(self, **options: Any) -> types.Adapter:
     if self.steps:
-      options = {"steps": self.epochs} | options
+      options = {"epochs": self.epochs} | options
     return adapt.create(self.method, self.network(), **options)
 
   def flop(self) -> float:

@@ -122,6 +122,6 @@ def options(variant: Variant, steps: int | None) -> dict[str, Any]:
     steps: of a toy; None is as published.
   """
   given = dict(variant.options)
-  if steps is not None and "steps" in adapt.option_names(variant.method):
-    given["steps"] = steps
+  if steps is not None and "epochs" in adapt.option_names(variant.method):
+    given["epochs"] = steps
   return given

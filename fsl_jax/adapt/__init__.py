@@ -1,8 +1,11 @@
-"""Few-shot methods, and the programs that run them on many episodes."""
+"""Few-shot methods, and the programs that run them on many episodes.
 
-import dataclasses
+A method is one file of this folder: its configuration, its three functions
+and its `Entry`, which the table below lists.
+"""
+
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from fsl_jax import programs, types
 from fsl_jax.adapt import (
@@ -14,71 +17,80 @@ from fsl_jax.adapt import (
   run,
   streamed,
 )
+from fsl_jax.adapt.entries import Entry, load, recorded
 
-
-class _Entry(NamedTuple):
-  factory: Callable[..., types.Adapter]
-  config_class: Any
-  options: frozenset[str]  # those that change anything
-  preset: dict[str, Any]
-
-
-def _fields(config_class: Any, *without: str) -> frozenset[str]:
-  names = {field.name for field in dataclasses.fields(config_class)}
-  return frozenset(names.difference(without))
-
-
-_METHODS = {
-  "prototype": _Entry(
-    prototypes.adapter,
-    prototypes.PrototypeConfig,
-    _fields(prototypes.PrototypeConfig),
-    {},
-  ),
-  "support_init": _Entry(
-    finetune.adapter,
-    finetune.FinetuneConfig,
-    frozenset({"input", "relu", "temperature", "micro_batch"}),
-    {"steps": 0},
-  ),
-  "finetune": _Entry(
-    finetune.adapter,
-    finetune.FinetuneConfig,
-    _fields(finetune.FinetuneConfig, "entropy_weight", "updates"),
-    {"entropy_weight": 0.0},
-  ),
-  "transductive_finetune": _Entry(
-    finetune.adapter,
-    finetune.FinetuneConfig,
-    _fields(finetune.FinetuneConfig),
-    {},
-  ),
+_ENTRIES = {
+  entry.name: entry
+  for entry in (
+    prototypes.PROTOTYPE,
+    finetune.SUPPORT_INIT,
+    finetune.FINETUNE,
+    finetune.TRANSDUCTIVE_FINETUNE,
+  )
 }
+_LOADED: dict[str, Entry] = {}  # those of other packages that were asked for
 
 
 def names() -> tuple[str, ...]:
-  """Names that `create` knows, from the floor upwards."""
-  return tuple(_METHODS)
+  """Names of the methods of this package, from the simplest upwards."""
+  return tuple(_ENTRIES)
+
+
+def entry(name: str) -> Entry:
+  """The entry of a method.
+
+  Args:
+    name: one of `names`, or "package.module:attribute" for a method of another
+      package, as `entries.load` takes it.
+
+  Raises:
+    InputError: if there is none.
+  """
+  if ":" in name:
+    if name not in _LOADED:
+      _LOADED[name] = load(name)
+    return _LOADED[name]
+  if name not in _ENTRIES:
+    raise types.unknown_name("method", name, _ENTRIES)
+  return _ENTRIES[name]
+
+
+def label(name: str) -> str:
+  """A method's name for people; of an unknown method the name itself.
+
+  Nothing is imported: a method of another package has a label once `entry`
+  was called.
+  """
+  found = _ENTRIES.get(name) or _LOADED.get(name)
+  return found.label or name if found else name
+
+
+def short_label(name: str) -> str:
+  """A short `label`, for axes and narrow columns."""
+  found = _ENTRIES.get(name) or _LOADED.get(name)
+  return found.short_label if found and found.short_label else label(name)
 
 
 def create(
   name: str, backbone: types.Backbone, **options: Any
 ) -> types.Adapter:
-  """A method of the paper over a backbone.
+  """A method over a backbone.
 
   Args:
     name: "support_init" (section 3.1), "finetune", "transductive_finetune"
-      (section 3.2, equation 8) or "prototype".
+      (section 3.2, equation 8), "prototype", or as for `entry`.
     backbone: the network; `backbones.identity()` for cached features.
-    **options: fields of `finetune.FinetuneConfig`, or of
-      `prototypes.PrototypeConfig`; the defaults are the published ones.
+    **options: fields of the method's configuration, such as
+      `finetune.FinetuneConfig` or `prototypes.PrototypeConfig`; the defaults
+      are the published values.
 
   Raises:
     InputError: for an unknown name or option, or a value out of range.
   """
-  config = _config(name, options)
+  method = entry(name)
+  config = method.make_config(options)
   # 10 and 10.0 are equal, but not as records of a run.
-  return _compiled(_entry(name).factory, backbone, config, name, repr(config))
+  return _compiled(method.factory, backbone, config, name, repr(config))
 
 
 @programs.kept
@@ -89,7 +101,7 @@ def _compiled(
   name: str,
   text: str,
 ) -> types.Adapter:
-  """The same adapter for the same choices, its functions quick by hand too."""
+  """The adapter, the same one for equal arguments, with compiled functions."""
   del text
 
   def check(*arguments, **named):
@@ -99,50 +111,49 @@ def _compiled(
     return programs.Checked(function, check, inline=True)
 
   adapter = factory(backbone, config, name=name)
+  if not isinstance(adapter, types.Adapter):
+    raise types.InputError(
+      f"the factory of {name} returned a {type(adapter).__name__}, expected "
+      "types.Adapter"
+    )
   return adapter._replace(
     # The check waits for the images, which a step must not.
     init=compiled(adapter.init, check),
     step=compiled(adapter.step),
     predict=compiled(adapter.predict),
+    config=recorded(config) if adapter.config is None else adapter.config,
   )
 
 
 def config(name: str, **options: Any) -> dict[str, Any]:
-  """The options that shape a method, defaults filled in, for records."""
-  entry = _entry(name)
-  values = dataclasses.asdict(_config(name, options))
-  used = entry.options | set(entry.preset)
-  return {key: value for key, value in values.items() if key in used}
+  """The options that shape a method, defaults filled in, for records.
+
+  A renamed option has its earlier name here: `epochs` is "steps".
+  """
+  method = entry(name)
+  return method.record(method.make_config(options))
 
 
 def option_names(name: str) -> frozenset[str]:
   """The options that `create` takes for a method."""
-  return _entry(name).options
-
-
-def _entry(name: str) -> _Entry:
-  if name not in _METHODS:
-    raise types.unknown_name("method", name, _METHODS)
-  return _METHODS[name]
-
-
-def _config(name: str, options: dict[str, Any]) -> Any:
-  entry = _entry(name)
-  for option in options:
-    if option not in entry.options:
-      raise types.unknown_name(f"option of {name}", option, entry.options)
-  return entry.config_class(**(entry.preset | options))
+  return entry(name).option_names()
 
 
 __all__ = [
+  "Entry",
   "batched",
   "chunking",
   "config",
   "create",
+  "entry",
   "finetune",
   "host_task",
+  "label",
   "names",
+  "option_names",
   "prototypes",
+  "recorded",
   "run",
+  "short_label",
   "streamed",
 ]

@@ -7,15 +7,71 @@ open (alternating updates, augmentation, batch statistics, micro-batches).
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+import math
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from fsl_jax import augment, types
-from fsl_jax.adapt import heads, losses, micro_batches
-from fsl_jax.adapt.finetune_config import FinetuneConfig
+from fsl_jax.adapt import entries, heads, losses, micro_batches
+
+EntropyWeight = float | Literal["inverse_log_ways"]
+
+
+@entries.renamed(epochs="steps")
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+  """Every choice of the method; the defaults are the published ones."""
+
+  # Input of the head: base-class "logits", or "features" before them.
+  input: Literal["logits", "features"] = "logits"
+  # Whether negative values of it are set to 0 (not for ImageNet-21k).
+  relu: bool = True
+  # What the updates change: "all" weights, or W and b of the "head" alone.
+  trainable: Literal["all", "head"] = "all"
+  # Batch norm during updates: statistics of the "batch", which also update the
+  # running ones that prediction uses (whatever is trainable), or "frozen" ones.
+  bn: Literal["batch", "frozen"] = "batch"
+  # Fresh random views of support and query at every update.
+  augment: bool = True
+  # "alternating": a support update, then a query update, one Adam state.
+  # "joint": one update on the sum of both losses.
+  updates: Literal["alternating", "joint"] = "alternating"
+  # Weight of the query entropy; 0 leaves the query update out.
+  # "inverse_log_ways" is 1 / log N (ImageNet-21k).
+  entropy_weight: EntropyWeight = 1.0
+  # Divides the head's logits, in training and in prediction.
+  temperature: float = 1.0
+  # Passes over the support set and over the query set. Each is one update, so
+  # 25 epochs of the transductive method are 50 updates.
+  epochs: int = 25
+  learning_rate: float = 5e-5  # Adam's, constant
+  micro_batch: int = 75  # images; each has batch statistics of its own
+
+  def __post_init__(self) -> None:
+    types.check_choice("input", self.input, ("logits", "features"))
+    types.check_choice("trainable", self.trainable, ("all", "head"))
+    types.check_choice("bn", self.bn, ("batch", "frozen"))
+    types.check_choice("updates", self.updates, ("alternating", "joint"))
+    weight = self.entropy_weight
+    if isinstance(weight, str):
+      types.check_choice("entropy_weight", weight, ("inverse_log_ways",))
+    elif not 0 <= weight < math.inf:
+      raise types.InputError(f"entropy_weight must be at least 0, got {weight}")
+    types.check_whole("epochs", self.epochs)
+    types.check_whole("micro_batch", self.micro_batch, at_least=1)
+    for name in ("temperature", "learning_rate"):
+      if not 0 < getattr(self, name) < math.inf:
+        raise types.InputError(
+          f"{name} must be positive, got {getattr(self, name)}"
+        )
+
+  @property
+  def is_transductive(self) -> bool:
+    """Whether the unlabelled queries take part in the updates."""
+    return self.epochs > 0 and self.entropy_weight != 0
 
 
 class AdaptState(NamedTuple):
@@ -26,7 +82,7 @@ class AdaptState(NamedTuple):
   optimizer_state: Any  # of the trainable part of params
   present: jax.Array  # [N] bool
   key: jax.Array
-  step: jax.Array  # [] int32, epochs done
+  step: jax.Array  # [] int32, steps done: epochs of up to two updates
 
 
 class _Batch(NamedTuple):
@@ -42,9 +98,9 @@ def adapter(
   """The method as `Adapter`, over a network and with its choices made.
 
   Raises:
-    InputError: for steps with batch statistics over a network without any.
+    InputError: for epochs with batch statistics over a network without any.
   """
-  if backbone.is_frozen and config.steps and config.bn == "batch":
+  if backbone.is_frozen and config.epochs and config.bn == "batch":
     raise types.InputError(
       f'{name} over {backbone.name} needs bn="frozen": this network always '
       "normalises with its pre-trained statistics"
@@ -54,10 +110,9 @@ def adapter(
     method.init,
     method.step,
     method.predict,
-    config.steps,
+    config.epochs,
     name,
     _query_use(backbone, config),
-    dataclasses.asdict(config),
   )
 
 
@@ -285,3 +340,32 @@ def _query_use(backbone: types.Backbone, config: FinetuneConfig) -> str:
 def _all_finite(tree: Any) -> jax.Array:
   leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
   return jnp.stack(leaves).all()
+
+
+SUPPORT_INIT = entries.Entry(
+  "support_init",
+  adapter,
+  FinetuneConfig,
+  options=frozenset({"input", "relu", "temperature", "micro_batch"}),
+  preset={"epochs": 0},
+  label="support-based initialisation",
+  short_label="initialisation",
+  reads="features",
+)
+FINETUNE = entries.Entry(
+  "finetune",
+  adapter,
+  FinetuneConfig,
+  options=frozenset(
+    field.name for field in dataclasses.fields(FinetuneConfig)
+  ).difference({"entropy_weight", "updates"}),
+  preset={"entropy_weight": 0.0},
+  label="fine-tuning",
+)
+TRANSDUCTIVE_FINETUNE = entries.Entry(
+  "transductive_finetune",
+  adapter,
+  FinetuneConfig,
+  label="transductive fine-tuning",
+  short_label="transductive",
+)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fsl_jax import augment, types
-from fsl_jax.adapt import heads, losses, micro_batches
+from fsl_jax.adapt import entries, heads, losses, micro_batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +23,8 @@ class PrototypeConfig:
   micro_batch: int = 75  # images; bounds memory, changes no result
 
   def __post_init__(self) -> None:
-    for name, allowed in (
-      ("input", ("features", "logits")),
-      ("distance", ("euclidean", "cosine")),
-    ):
-      if getattr(self, name) not in allowed:
-        raise types.unknown_name(name, str(getattr(self, name)), allowed)
+    types.check_choice("input", self.input, ("features", "logits"))
+    types.check_choice("distance", self.distance, ("euclidean", "cosine"))
     types.check_whole("micro_batch", self.micro_batch, at_least=1)
 
 
@@ -77,9 +73,7 @@ def adapter(
       scores = -_squared_distances(queries - centre, state.means - centre)
     return jnp.where(state.present[None], scores, losses.ABSENT_LOGIT)
 
-  return types.Adapter(
-    init, step, predict, 0, name, "none", dataclasses.asdict(config)
-  )
+  return types.Adapter(init, step, predict, 0, name, "none")
 
 
 def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -88,3 +82,13 @@ def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
   return (
     jnp.square(x).sum(-1)[:, None] - 2 * cross + jnp.square(y).sum(-1)[None]
   )
+
+
+PROTOTYPE = entries.Entry(
+  "prototype",
+  adapter,
+  PrototypeConfig,
+  label="nearest prototype",
+  short_label="prototype",
+  reads="features",
+)

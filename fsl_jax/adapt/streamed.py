@@ -1,13 +1,13 @@
 """Fine-tuning on support sets of any size, which stay in host memory.
 
-The functions of `finetune`, met one batch at a time. A support set of at most
-`support_batch` images is one batch, as in the paper. A larger one is cut into
-`ceil(S / support_batch)` batches in an order drawn anew each epoch, and every
-batch is an update of its own; `steps` stays the number of epochs. Adam moves
-a weight by about the learning rate at each update, whatever the batch, so the
-learning rate stays and the number of updates grows with the set. On the
-validation classes of CIFAR-FS that gains accuracy over updates on the whole
-set, the more the larger it is.
+The functions of `finetune`, applied to one batch at a time. A support set of at
+most `support_batch` images is one batch, as in the paper. A larger one is cut
+into `ceil(S / support_batch)` batches, in an order drawn anew in each epoch,
+and every batch is an update of its own; `epochs` stays the number of passes
+over the set. Adam changes a weight by about the learning rate at each update,
+whatever the batch, so the learning rate stays and the number of updates grows
+with the set. On the validation classes of CIFAR-FS this is more accurate than
+updates on the whole set, and the gain grows with the set.
 """
 
 import itertools
@@ -146,7 +146,7 @@ class Programs:
       InputError: naming the update that left the finite numbers.
     """
     per_epoch = -(-len(task.support_labels) // self._support_batch)
-    total = self._config.steps * per_epoch
+    total = self._config.epochs * per_epoch
     if self._max_updates is not None:
       total = min(total, self._max_updates)
     kinds = (np.float32, np.float32, np.float32, bool)
@@ -207,7 +207,7 @@ class Programs:
     num_support, num_query = len(task.support_labels), len(task.query_images)
     at_once = min(num_query, self._query_batch)
     first_query = 0
-    for epoch in range(self._config.steps):
+    for epoch in range(self._config.epochs):
       # Views go by position: a set that is one batch keeps its order, so that
       # it meets the same ones as in `run.run`.
       if num_support <= self._support_batch:
