@@ -13,6 +13,7 @@ The map, in the order in which data flows:
   extractors networks of others that hardness goes by
   statistics intervals, paired tests, pooling
   diagnosis  what adaptation did to predictions
+  results    the summary of a run: every number of it
   report     tables, figures, one page
   checkpoint, run_folder   what is kept on disk
   devices    one or many, of one host or many
@@ -34,6 +35,7 @@ from fsl_jax import (
   hardness,
   pretrain,
   report,
+  results,
   run_folder,
   statistics,
   types,
@@ -59,6 +61,7 @@ __all__ = [
   "hardness",
   "pretrain",
   "report",
+  "results",
   "run_folder",
   "statistics",
   "types",

@@ -40,17 +40,20 @@ LEVELS = {
   "episode_records": 5,
   "evaluate": 6,
   # Made from results alone.
+  "results": 6,
   "report": 7,
 }
 EXCEPTIONS = {
+  "results": {"types", "hardness", "statistics", "diagnosis"},
   "report": {
     "types",
     "paths",
     "hardness",
     "dataset_hardness",
-    "statistics",
     "diagnosis",
-  }
+    "results",
+    "statistics",
+  },
 }
 
 # Which part of the library may import a package.
