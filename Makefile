@@ -3,12 +3,14 @@
 #   make test   type check and tests
 #   make test-newest PYTHON=python3.13
 #               the same tests with the newest versions of all dependencies
+#   make test-aot
+#               compiles programs for TPUs and GPUs that are not attached
 #   make lint   style
 PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test test-newest lint format install clean
+.PHONY: demo test test-newest test-aot lint format install clean
 
 install: .venv/installed
 
@@ -38,6 +40,14 @@ test-newest:
 	$(NEWEST)/bin/python -m pip list
 	$(NEWEST)/bin/python -m pytest -n 2 --dist=loadfile -q
 
+# Apart, because the plugins look for their devices whenever jax starts.
+test-aot:
+	$(PYTHON) -m venv .venv-aot
+	.venv-aot/bin/python -m pip install --quiet --upgrade pip
+	.venv-aot/bin/python -m pip install --quiet -e ".[dev,aot]"
+	JAX_PLATFORMS=cpu .venv-aot/bin/python -m pytest -q \
+	  tests/ahead_of_time_test.py
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +57,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-newest-* build dist *.egg-info
+	rm -rf .venv .venv-aot .venv-newest-* build dist *.egg-info

@@ -22,6 +22,7 @@ LEVELS = {
   "json_files": 0.5,
   "paths": 0.5,
   "random_words": 0.5,
+  "ahead_of_time": 1,
   "augment": 1,
   "backbones": 1,
   "data": 1,
