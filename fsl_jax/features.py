@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
 import warnings
 from typing import Any
 
@@ -21,6 +20,7 @@ from fsl_jax import (
   augment,
   checkpoint,
   devices,
+  files,
   paths,
   programs,
   types,
@@ -206,15 +206,6 @@ def _read(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _write(path: pathlib.Path, outputs: np.ndarray) -> None:
-  """In one step, so that nobody reads half a file."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  # A name of its own: other processes, of other hosts too, may write the same.
-  with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-    try:
-      np.save(file, outputs)
-      file.flush()
-      os.fsync(file.fileno())
-      os.replace(file.name, path)
-    except BaseException:
-      os.unlink(file.name)
-      raise
+  with files.replacing(path) as file:
+    np.save(file, outputs)

@@ -1,33 +1,31 @@
-"""One process at a time works on a folder, and others can ask which.
+"""Locks on folders, which end with the process that holds them.
 
-A POSIX record lock on the file `lock`: the system drops it however the process
-ends, a child process does not inherit it. Where Python has no `fcntl`, as on
-Windows, and on file systems without such locks, nothing is guarded.
-
-A process that opens and closes the file by other means loses its lock.
+A lock is an advisory lock of the operating system (`filelock`): it is released
+however the process ends, and forked children do not keep it. Where the system
+or the file system has no such locks, nothing is guarded.
 """
 
+import contextlib
 import os
 import pathlib
 import platform
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+
+import filelock
 
 from fsl_jax import types
-
-try:
-  import fcntl
-except ImportError:
-  fcntl = None  # type: ignore[assignment]
 
 _NAME = "lock"
 _PAUSES_S = (0.02, 0.2, 0)
 
-_Key = tuple[int, int, int]  # process, device, inode
+# Hidden, so that no listing takes it for a finished folder.
+_UNFINISHED = ".unfinished-"
 
-# Open descriptors, because closing any descriptor of a file drops the lock. By
-# process, for a forked one copies the table but not the locks, and by file, for
-# a folder may be removed and made anew.
-_held: dict[_Key, int] = {}
+# Open descriptors by device and inode: a folder may be removed and made anew.
+_held: dict[tuple[int, int], int] = {}
 
 
 def acquire(folder: pathlib.Path) -> bool:
@@ -37,7 +35,7 @@ def acquire(folder: pathlib.Path) -> bool:
     False if this process has locked it before.
 
   Raises:
-    InputError: if another process works on it.
+    InputError: if another process holds the lock; the message names it.
   """
   path = folder / _NAME
   if path.exists() and _key(path.stat()) in _held:
@@ -46,7 +44,7 @@ def acquire(folder: pathlib.Path) -> bool:
   for pause_s in _PAUSES_S:
     if _lock(descriptor):
       break
-    # Whoever calls `holder` has it for an instant.
+    # `holder` takes the lock for an instant.
     time.sleep(pause_s)
   else:
     other = _read(descriptor)
@@ -79,28 +77,93 @@ def holder(folder: pathlib.Path) -> str | None:
   except (FileNotFoundError, NotADirectoryError):
     return None
   try:
-    return None if _lock(descriptor, shared=True) else _read(descriptor)
+    return None if _lock(descriptor) else _read(descriptor)
   finally:
     os.close(descriptor)
 
 
-def _lock(descriptor: int, *, shared: bool = False) -> bool:
-  """False if another process has the lock; True too where there are none."""
-  if fcntl is None:
-    return True
-  kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+@contextlib.contextmanager
+def working_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A new folder inside `parent`, removed at the end.
+
+  The folder of a process that was killed is removed by the next call; its
+  lock, which ended with the process, tells it from the folder of a running one.
+
+  Args:
+    parent: made if it is missing.
+
+  Raises:
+    OSError: if it cannot be written.
+  """
+  parent.mkdir(parents=True, exist_ok=True)
+  with contextlib.ExitStack() as stack:
+    # Otherwise another process could take a folder that is made but not yet
+    # locked for that of a killed process.
+    with held(parent, wait=True):
+      for left in parent.glob(f"{_UNFINISHED}*"):
+        # PermissionError: it belongs to another user.
+        with (
+          contextlib.suppress(
+            BlockingIOError, FileNotFoundError, PermissionError
+          ),
+          held(left),
+        ):
+          shutil.rmtree(left, ignore_errors=True)
+      place = pathlib.Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=parent))
+      stack.enter_context(held(place))
+    try:
+      yield place
+    finally:
+      shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
+  """Holds a lock on the folder itself, without a file in it.
+
+  Args:
+    folder: an existing folder.
+    wait: True waits for another process that holds the lock.
+
+  Raises:
+    BlockingIOError: if another process holds it, unless `wait`.
+  """
+  descriptor = os.open(folder, os.O_RDONLY)
   try:
-    fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
-  except (BlockingIOError, PermissionError):  # POSIX leaves open which.
-    return False
-  except OSError:  # not on this file system
-    pass
-  return True
+    if not _lock(descriptor, wait=wait):
+      raise BlockingIOError(f"{folder} is locked by another process")
+    yield
+  finally:
+    os.close(descriptor)
+
+
+def _lock(descriptor: int, *, wait: bool = False) -> bool:
+  """False if another process has the lock; True too where there are none."""
+  try:
+    return filelock.lock_descriptor(
+      descriptor, blocking=wait, poll_interval=0.01
+    )
+  except OSError:  # not on this system or file system
+    return True
 
 
 def _read(descriptor: int) -> str:
-  return os.read(descriptor, 1000).decode() or "another process"
+  try:
+    return os.read(descriptor, 1000).decode() or "another process"
+  except PermissionError:  # Windows locks the content too.
+    return "another process"
 
 
-def _key(status: os.stat_result) -> _Key:
-  return os.getpid(), status.st_dev, status.st_ino
+def _key(status: os.stat_result) -> tuple[int, int]:
+  return status.st_dev, status.st_ino
+
+
+def _drop_in_child() -> None:
+  """A forked child has the descriptors, and with them would keep the locks."""
+  for descriptor in _held.values():
+    os.close(descriptor)
+  _held.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+  os.register_at_fork(after_in_child=_drop_in_child)

@@ -23,7 +23,7 @@ from typing import Any
 
 import jax
 
-from fsl_jax import devices, folder_lock, json_files, paths, types
+from fsl_jax import devices, files, folder_lock, json_files, paths, types
 
 _PACKAGES = ("fsl_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 _CONFIG = "config.json"
@@ -205,10 +205,7 @@ class RunFolder(Files):
     return "".join(json_files.line(r, sealed=sealed) for r in records)
 
   def _replace(self, name: str, text: str) -> None:
-    path = self.path / name
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    files.write(self.path / name, text)
 
 
 def worker(path: str | os.PathLike[str]) -> str | None:

@@ -12,11 +12,8 @@ from collections.abc import Iterator
 import pytest
 import tiny_source
 
-from fsl_jax import data, types
-from fsl_jax.data import (
-  prepared,
-  workplace,
-)
+from fsl_jax import data, folder_lock, types
+from fsl_jax.data import prepared
 
 _ROOT = pathlib.Path(__file__).parent.parent
 
@@ -186,14 +183,14 @@ fsl_jax.data.prepare(
     dead.mkdir()
     (dead / "file").touch()
     alive.mkdir()
-    with workplace.lock(alive), workplace.new(tmp_path) as place:
+    with folder_lock.held(alive), folder_lock.working_folder(tmp_path) as place:
       assert sorted(tmp_path.iterdir()) == sorted([alive, place])
     assert list(tmp_path.iterdir()) == [alive]
 
   def test_runs_that_begin_at_once_leave_each_other_alone(self, tmp_path):
     def work(_: int) -> None:
       for _ in range(40):
-        with workplace.new(tmp_path) as place:
+        with folder_lock.working_folder(tmp_path) as place:
           (place / "file").write_text("mine")
           time.sleep(0.001)
           assert (place / "file").read_text() == "mine"
@@ -214,7 +211,7 @@ fsl_jax.data.prepare(
       return real(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", refuse)
-    with workplace.new(tmp_path) as place:
+    with folder_lock.working_folder(tmp_path) as place:
       assert place.is_dir()
     assert [path.name for path in tmp_path.iterdir()] == [".unfinished-other"]
 

@@ -220,7 +220,7 @@ class TestNotWritable:
     def refuse(*_: object) -> None:
       raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(resident.workplace, "new", refuse)
+    monkeypatch.setattr(resident.folder_lock, "working_folder", refuse)
     for split, images in expected.items():
       again = _load(found, split, image_size_px=5).images
       assert np.array_equal(again, images)

@@ -283,7 +283,7 @@ _LOCKER = """
 import fcntl, sys
 file = open(sys.argv[1], "r+")
 try:
-  fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   print("free", flush=True)
 except OSError:
   print("busy", flush=True)
@@ -402,10 +402,10 @@ class TestLock:
     assert not is_free(folder)
 
   def test_file_system_without_locks(self, tmp_path, monkeypatch):
-    def unsupported(*_):
+    def unsupported(*_, **__):
       raise OSError(errno.ENOLCK, "no locks available")
 
-    monkeypatch.setattr(folder_lock.fcntl, "lockf", unsupported)
+    monkeypatch.setattr(folder_lock.filelock, "lock_descriptor", unsupported)
     folder = make(tmp_path)
     assert folder.config() == CONFIG
     folder_lock.release(folder.path)

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from fsl_jax import json_files, types
+from fsl_jax import files, json_files, types
 from reproduction import budgets, cells, provenance
 
 Json = dict[str, Any]
@@ -163,9 +163,7 @@ def _check(path: pathlib.Path, where: str, value: Any, keys: str) -> None:
 def write(result: Json, target: pathlib.Path) -> None:
   """Replaces the file in one step."""
   target.parent.mkdir(parents=True, exist_ok=True)
-  temporary = target.with_name(target.name + ".tmp")
-  temporary.write_text(_text(result), encoding="utf-8")
-  temporary.replace(target)
+  files.write(target, _text(result))
 
 
 def _text(result: Json) -> str:

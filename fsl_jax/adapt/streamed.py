@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fsl_jax import devices, programs, types
+from fsl_jax import devices, programs, random_words, types
 from fsl_jax.adapt import finetune, heads, host_task
 from fsl_jax.adapt import run as run_lib
 
@@ -289,8 +289,7 @@ def _padded(values: np.ndarray, size: int) -> np.ndarray:
 def _shuffled(key: jax.Array, epoch: int, size: int) -> np.ndarray:
   """[size] distinct rows in random order, on the host.
 
-  jax would compile a permutation for every size. Of NumPy only the raw output
-  of Philox is used, which its policy keeps the same across versions.
+  jax would compile a permutation for every size.
   """
-  words = np.random.Philox([*jax.random.key_data(key).tolist(), epoch])
-  return np.argsort(words.random_raw(size), kind="stable")
+  words = [*jax.random.key_data(key).tolist(), epoch]
+  return random_words.permutation(words, size)

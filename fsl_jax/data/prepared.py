@@ -16,13 +16,12 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fsl_jax import paths, types
+from fsl_jax import folder_lock, paths, types
 from fsl_jax.data import (
   description,
   listing,
   parallel,
   resident,
-  workplace,
 )
 
 # Name of the data set to the builder's module, in `builders`, and class.
@@ -251,7 +250,7 @@ def prepare(
     raise types.InputError(f"the source {given} does not exist")
   import tensorflow_datasets as tfds
 
-  with workplace.new(where.parent) as place:
+  with folder_lock.working_folder(where.parent) as place:
     builder = builder_class(data_dir=place / "new")
     builder.progress = progress
     builder.source = builder.given = given

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL
 
+from fsl_jax import folder_lock
 from fsl_jax.data import (
   array_file,
   description,
@@ -23,7 +24,6 @@ from fsl_jax.data import (
   parallel,
   pictures,
   records,
-  workplace,
 )
 
 LIMIT_BYTES = 32 * 2**30
@@ -98,7 +98,7 @@ def _make(
   progress: parallel.Progress | None,
 ) -> None:
   shape = (sum(found.num_images.values()), size_px, size_px, 3)
-  with workplace.new(found.folder / _FOLDER) as place:
+  with folder_lock.working_folder(found.folder / _FOLDER) as place:
     path = place / "array.npy"
     start, digests = 0, {}
     with array_file.ArrayFile(path, shape) as file:

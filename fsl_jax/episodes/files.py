@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from fsl_jax import files as atomic_files
 from fsl_jax import paths, types, version
 from fsl_jax.episodes import file_checks, padding, sampler
 from fsl_jax.episodes import source as source_lib
@@ -77,10 +78,8 @@ def write(
     arrays[name] = np.concatenate(column)
     arrays[file_checks.ENDS[name]] = np.cumsum([len(part) for part in column])
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(path.name + ".tmp")
-  with open(temporary, "wb") as file:
+  with atomic_files.replacing(path) as file:
     np.savez_compressed(file, **arrays)
-  os.replace(temporary, path)
 
 
 @dataclasses.dataclass(frozen=True)

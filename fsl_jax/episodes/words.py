@@ -1,14 +1,8 @@
-"""Random words of one episode, and uniform draws made from them.
-
-Only the raw output of NumPy's Philox is used, which its policy keeps the same
-across versions; the methods of `numpy.random.Generator` may change.
-"""
-
-import hashlib
+"""Random words of one episode, and uniform draws made from them."""
 
 import numpy as np
 
-from fsl_jax import types
+from fsl_jax import random_words, types
 
 
 class Words:
@@ -26,8 +20,7 @@ class Words:
     types.check_whole("seed", seed)
     types.check_whole("index", index)
     text = f"{seed}/{split}/{index}" + (f"/{purpose}" if purpose else "")
-    digest = hashlib.sha256(text.encode()).digest()
-    self._philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+    self._philox = random_words.stream(text)
 
   def choose(self, population: int, count: int) -> np.ndarray:
     """[count] distinct integers below `population`, in random order.

@@ -1,12 +1,11 @@
 """Which images make up a batch: a pure function of (seed, epoch).
 
-Only the raw output of NumPy's Philox is used, which its policy keeps the same
-across versions, so that a run that continues elsewhere meets the same batches.
+A run that continues on another machine or version gets the same batches.
 """
 
-import hashlib
-
 import numpy as np
+
+from fsl_jax import random_words
 
 
 def of_epoch(
@@ -24,9 +23,6 @@ def of_epoch(
   Returns:
     [n // B, B] int32 rows, no row twice.
   """
-  digest = hashlib.sha256(f"order/{seed}/{epoch}".encode()).digest()
-  philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
-  # Two equal words in 2^64 do not matter: a stable sort keeps their order.
-  order = np.argsort(philox.random_raw(num_images), kind="stable")
+  order = random_words.permutation(f"order/{seed}/{epoch}", num_images)
   steps = num_images // batch_size
   return order[: steps * batch_size].astype(np.int32).reshape(steps, batch_size)

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fsl_jax import paths
+from fsl_jax import files, paths
 
 FONTS = (
   "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, "
@@ -226,7 +226,5 @@ def with_prefix(svg: str, prefix: str) -> str:
 def save(svg: str, path: str | os.PathLike[str]) -> pathlib.Path:
   """Writes a figure in one step: readers see the old file or the new one."""
   path = paths.local(path, "the file of a figure")
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(svg, encoding="utf-8")
-  os.replace(temporary, path)
+  files.write(path, svg)
   return path
