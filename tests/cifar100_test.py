@@ -21,16 +21,15 @@ from PIL import Image
 from fsl_jax import types
 from fsl_jax.data import class_lists, listing, pictures
 from fsl_jax.data.builders import (
-  cifar100_classes,
-  cifar_fs,
-  fc100,
+  cifar100,
+  cifar100_forms,
 )
 from fsl_jax.data.containers import tree
 
 _PER_CLASS = {"train": 2, "test": 1}  # instead of 500 and 100
-_FINE = cifar100_classes.FINE
-_COARSE = cifar100_classes.COARSE
-_BUILDERS = (cifar_fs.CifarFs, fc100.Fc100)
+_FINE = cifar100_forms.FINE
+_COARSE = cifar100_forms.COARSE
+_BUILDERS = (cifar100.CifarFs, cifar100.Fc100)
 
 Counts = collections.Counter[tuple[str, str, bytes]]
 
@@ -38,14 +37,14 @@ Counts = collections.Counter[tuple[str, str, bytes]]
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
   sizes = {part: 100 * num for part, num in _PER_CLASS.items()}
-  monkeypatch.setattr(cifar100_classes, "NUM_IMAGES", sizes)
+  monkeypatch.setattr(cifar100_forms, "NUM_IMAGES", sizes)
 
 
 def _rows(part: str) -> np.ndarray:
   """[n, 3074] uint8 in the official layout, in no order of classes."""
   rng = np.random.default_rng(len(part))
   fine = rng.permutation(np.repeat(np.arange(100), _PER_CLASS[part]))
-  coarse = [_COARSE.index(cifar100_classes.COARSE_OF[_FINE[i]]) for i in fine]
+  coarse = [_COARSE.index(cifar100_forms.COARSE_OF[_FINE[i]]) for i in fine]
   pixels = rng.integers(0, 256, (len(fine), 3072), dtype=np.uint8)
   labels = np.stack([coarse, fine], 1).astype(np.uint8)
   return np.concatenate([labels, pixels], 1)
@@ -237,7 +236,7 @@ class TestClassLists:
   def test_cifar100(self) -> None:
     assert len(_FINE) == 100
     assert list(_FINE) == sorted(_FINE)
-    sizes = collections.Counter(cifar100_classes.COARSE_OF.values())
+    sizes = collections.Counter(cifar100_forms.COARSE_OF.values())
     assert set(sizes.values()) == {5}
     assert set(sizes) == set(_COARSE)
 
@@ -251,9 +250,9 @@ class TestClassLists:
     assert sorted(itertools.chain(*splits.values())) == sorted(_FINE)
 
   def test_fc100_shares_no_super_class(self, tmp_path: pathlib.Path) -> None:
-    splits = fc100.Fc100(data_dir=tmp_path).split_classes()
+    splits = cifar100.Fc100(data_dir=tmp_path).split_classes()
     coarse = [
-      {cifar100_classes.COARSE_OF[name] for name in names}
+      {cifar100_forms.COARSE_OF[name] for name in names}
       for names in splits.values()
     ]
     assert [len(names) for names in coarse] == [12, 4, 4]
@@ -325,7 +324,7 @@ class TestForms:
     self, tmp_path: pathlib.Path
   ) -> None:
     expected = _contents(_find(_write_binary(tmp_path / "b"), tmp_path))
-    coarse_of = cifar100_classes.COARSE_OF
+    coarse_of = cifar100_forms.COARSE_OF
     names: list[Callable[[str, str], str]] = [
       lambda part, fine: f"{part}/{fine}",
       lambda part, fine: f"data/{fine.replace('_', ' ').title()}",
@@ -405,7 +404,7 @@ class TestRefusals:
       listing.check_counts(
         found,
         source="",
-        num_classes=cifar_fs.CifarFs.NUM_CLASSES,
+        num_classes=cifar100.CifarFs.NUM_CLASSES,
         images_per_class=3,
       )
 
@@ -556,5 +555,5 @@ def _write_real(folder: pathlib.Path, target: pathlib.Path) -> None:
           encoded = data[offsets[i] : offsets[i + 1]].tobytes()
           image = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
           fine = _FINE.index(names[label])
-          coarse = _COARSE.index(cifar100_classes.COARSE_OF[_FINE[fine]])
+          coarse = _COARSE.index(cifar100_forms.COARSE_OF[_FINE[fine]])
           out.write(bytes([coarse, fine]) + image.transpose(2, 0, 1).tobytes())

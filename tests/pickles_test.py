@@ -18,7 +18,7 @@ import pytest
 
 from fsl_jax import types
 from fsl_jax.data import listing
-from fsl_jax.data.containers import pickled_fields, pickles
+from fsl_jax.data.containers import pickles
 
 _PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -443,22 +443,22 @@ def _object_array() -> np.ndarray:
 class TestFields:
   def test_text(self) -> None:
     for value in ("dog\xe9", b"dog\xe9", np.str_("dog\xe9")):
-      assert pickled_fields.text(value, "names") == "dog\xe9"
+      assert pickles.text(value, "names") == "dog\xe9"
     values = ["a", b"b"]
     for given in (values, tuple(values), np.array(["a", "b"])):
-      assert pickled_fields.texts(given, "names") == ["a", "b"]
-    assert pickled_fields.with_text_keys({b"a": 1, "b": 2, 3: 4}, "x") == {
+      assert pickles.texts(given, "names") == ["a", "b"]
+    assert pickles.with_text_keys({b"a": 1, "b": 2, 3: 4}, "x") == {
       "a": 1,
       "b": 2,
     }
 
   def test_whole_numbers(self) -> None:
     for given in ([3, 1], (3, 1), np.array([3, 1], np.uint8), [np.int64(3), 1]):
-      found = pickled_fields.whole_numbers(given, "labels")
+      found = pickles.whole_numbers(given, "labels")
       assert found.dtype == np.int64
       assert found.tolist() == [3, 1]
     for empty in ([], (), np.zeros(0)):
-      assert pickled_fields.whole_numbers(empty, "labels").shape == (0,)
+      assert pickles.whole_numbers(empty, "labels").shape == (0,)
 
   @pytest.mark.parametrize(
     "value",
@@ -471,7 +471,7 @@ class TestFields:
   )
   def test_no_whole_numbers(self, value) -> None:
     with pytest.raises(types.InputError, match=r"^labels are no list of whole"):
-      pickled_fields.whole_numbers(value, "labels")
+      pickles.whole_numbers(value, "labels")
 
   @pytest.mark.parametrize(
     ("value", "said"),
@@ -489,4 +489,4 @@ class TestFields:
   )
   def test_no_text(self, value, said: str) -> None:
     with pytest.raises(types.InputError, match=f"^names must .*{said}$"):
-      pickled_fields.texts(value, "names")
+      pickles.texts(value, "names")

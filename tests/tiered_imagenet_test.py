@@ -15,11 +15,11 @@ from PIL import Image
 
 from fsl_jax import types
 from fsl_jax.data import listing
-from fsl_jax.data.builders import tiered_arrays, tiered_imagenet
+from fsl_jax.data.builders import tiered_imagenet
 from fsl_jax.data.containers import archives
 
 _CLASSES = tiered_imagenet.classes()
-_BY_SPLIT = tiered_arrays.by_split(_CLASSES)
+_BY_SPLIT = tiered_imagenet.by_split()
 _ALL = [entry.wnid for entry in _CLASSES]
 _NAMES = {"base": "train", "val": "val", "novel": "test"}
 

@@ -15,7 +15,7 @@ import pytest
 
 from fsl_jax import types
 from fsl_jax.data import listing
-from fsl_jax.data.containers import archives, names, tree
+from fsl_jax.data.containers import archives, tree
 
 _FILES = {
   "top.txt": b"top",
@@ -178,10 +178,10 @@ class TestNames:
       "1:30/2.png": "1:30/2.png",
       "..a/b..": "..a/b..",
     }.items():
-      assert names.safe(name, "x.tar") == plain
+      assert archives.safe_name(name, "x.tar") == plain
     for name in ("./C:/x", "a/..", "\\\\host\\share\\x", "//host/x"):
       with pytest.raises(types.InputError, match="leads outside"):
-        names.safe(name, "x.tar")
+        archives.safe_name(name, "x.tar")
 
   def test_a_folder_with_a_name_that_is_no_text(
     self, tmp_path: pathlib.Path

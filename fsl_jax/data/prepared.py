@@ -27,8 +27,8 @@ from fsl_jax.data import (
 # Name of the data set to the builder's module, in `builders`, and class.
 _BUILDERS = {
   "icons": ("icons", "Icons"),
-  "cifar_fs": ("cifar_fs", "CifarFs"),
-  "fc100": ("fc100", "Fc100"),
+  "cifar_fs": ("cifar100", "CifarFs"),
+  "fc100": ("cifar100", "Fc100"),
   "mini_imagenet": ("mini_imagenet", "MiniImagenet"),
   "tiered_imagenet": ("tiered_imagenet", "TieredImagenet"),
   "imagenet21k": ("imagenet21k", "Imagenet21k"),

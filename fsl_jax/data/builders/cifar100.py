@@ -1,36 +1,26 @@
-"""CIFAR-100 in any form; what CIFAR-FS and FC-100 have in common."""
+"""CIFAR-FS and FC-100: two splits of the classes of CIFAR-100."""
 
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from typing import ClassVar
 
 from fsl_jax import types
-from fsl_jax.data import download, listing, pictures
-from fsl_jax.data.builders import (
-  cifar100_classes,
-  cifar100_folders,
-  cifar100_rows,
-  cifar100_tfds,
-  from_source,
-)
+from fsl_jax.data import class_lists, download, listing, pictures
+from fsl_jax.data.builders import cifar100_forms as forms
+from fsl_jax.data.builders import from_source
 from fsl_jax.data.containers import tree
 
-# Of the archive that its authors publish.
+# The archive that its authors publish.
 _URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
 _SHA256 = "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"
 _SIZE_BYTES = 168_513_733
-
-_WHERE = (
-  "CIFAR-100 is at https://www.cs.toronto.edu/~kriz/cifar.html; the binary or "
-  "the Python archive (or its folder), a folder that tensorflow-datasets "
-  "prepared, or a tree of pictures with a folder for each class"
-)
 
 # How far below the source the files may be, and how wide its folders.
 _DEPTH = 3
 _MAX_FOLDERS = 100
 
 _ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zip")
-# What people point at instead of the folder above it.
+# Files that people give instead of the folder that holds them.
 _PARTS = (
   *("train.bin", "test.bin", "train", "test", "meta"),
   *("fine_label_names.txt", "coarse_label_names.txt"),
@@ -38,80 +28,55 @@ _PARTS = (
 _FILES_OF_CIFAR10 = ("data_batch_1", "data_batch_1.bin")
 
 
-def find(source: pathlib.Path, scratch: pathlib.Path) -> cifar100_classes.Found:
+def find(source: pathlib.Path, scratch: pathlib.Path) -> forms.Found:
   """Recognises CIFAR-100 in any form.
 
   Args:
     source: file or folder; or a folder that holds one, or a file of it.
-    scratch: existing folder for what must be decompressed.
+    scratch: existing folder for decompressed files.
 
   Returns:
-    Train and test joined; no picture is decoded.
+    Train and test joined; no image is decoded.
 
   Raises:
-    InputError: if it is not CIFAR-100, or not whole.
+    InputError: if it is not CIFAR-100, or incomplete.
   """
   source = source.expanduser()
   if source.name in _PARTS and source.is_file():
     source = source.absolute().parent
   place = tree.open_tree(source, scratch)
-  found = _find_files(place, scratch) or cifar100_folders.find(place)
-  if found is not None:
-    return found
-  archives = _archives(place)
-  if archives:
-    return find(archives[0], scratch)
-  hint = ""
-  if any(
-    file.base in _FILES_OF_CIFAR10
-    for folder in _folders(place)
-    for file in place.files(folder)
-  ):
-    hint = "this is CIFAR-10, which has other classes; "
-  raise types.InputError(
-    f"no CIFAR-100 was found in {source}: {hint}expected the binary or the "
-    "Python archive of its authors, what such an archive holds, a folder that "
-    "tensorflow-datasets prepared, or a tree of pictures with folders named "
-    "by class (apple, aquarium_fish, ...)"
-  )
-
-
-def select(
-  found: cifar100_classes.Found, split_classes: Mapping[str, Sequence[str]]
-) -> listing.Listing:
-  """Splits CIFAR-100 by class.
-
-  Args:
-    found: all of it.
-    split_classes: fine classes by split, in label order.
-  """
-
-  def entries(split: str) -> Iterator[listing.Entry]:
-    return found.entries(split_classes[split])
-
-  num_images = {
-    split: {name: found.num_images[name] for name in names}
-    for split, names in split_classes.items()
-  }
-  return listing.Listing(found.form, num_images, entries)
-
-
-def _find_files(
-  place: tree.Tree, scratch: pathlib.Path
-) -> cifar100_classes.Found | None:
   for folder in _folders(place):
     found = (
-      cifar100_rows.binary(place, folder, scratch)
-      or cifar100_rows.pickled(place, folder, scratch)
-      or cifar100_tfds.find(place, folder)
+      forms.binary(place, folder, scratch)
+      or forms.pickled(place, folder, scratch)
+      or forms.prepared(place, folder)
     )
     if found is not None:
       return found
-  return None
+  found = forms.class_folders(place)
+  if found is not None:
+    return found
+  files = [file for folder in _folders(place) for file in place.files(folder)]
+  for file in files:
+    if (
+      place.kind == "folder"
+      and file.base.endswith(_ARCHIVES)
+      and "cifar100" in forms.key(file.base)
+    ):
+      return find(place.path / file.name, scratch)
+  hint = ""
+  if any(file.base in _FILES_OF_CIFAR10 for file in files):
+    hint = "this is CIFAR-10, which has other classes; "
+  raise types.InputError(
+    f"no CIFAR-100 was found in {source}: {hint}expected the binary or the "
+    "Python archive of its authors, its content, a folder that "
+    "tensorflow-datasets prepared, or a tree of images in folders named by "
+    "class (apple, aquarium_fish, ...)"
+  )
 
 
 def _folders(place: tree.Tree) -> Iterator[str]:
-  """Folders where files of the set may be, from the top down."""
+  """Folders where files of the data set may be, from the top down."""
   level = [""]
   for _ in range(_DEPTH + 1):
     below = []
@@ -123,39 +88,37 @@ def _folders(place: tree.Tree) -> Iterator[str]:
     level = below
 
 
-def _archives(place: tree.Tree) -> list[pathlib.Path]:
-  """Archives of CIFAR-100 in a folder, going by their names."""
-  if place.kind != "folder":
-    return []
-  return [
-    place.path / file.name
-    for folder in _folders(place)
-    for file in place.files(folder)
-    if file.base.endswith(_ARCHIVES)
-    and "cifar100" in cifar100_classes.key(file.base)
-  ]
-
-
 class FromCifar100(from_source.FromSource):
-  """Base of the builders of CIFAR-FS and FC-100."""
+  """Base of the two builders."""
 
   IMAGES_PER_CLASS = 600
-  # All forms have this size already, and then nothing is changed.
-  RULE = pictures.Rule(size_px=cifar100_classes.EDGE_PX)
-  WHERE = _WHERE
+  # All forms have this size already, so that no image is changed.
+  RULE = pictures.Rule(size_px=forms.EDGE_PX)
+  WHERE = (
+    "CIFAR-100 is at https://www.cs.toronto.edu/~kriz/cifar.html; the binary "
+    "or the Python archive (or its folder), a folder that tensorflow-datasets "
+    "prepared, or a tree of images with a folder for each class"
+  )
 
   def split_classes(self) -> dict[str, list[str]]:
     """Fine classes by split, in label order."""
     raise NotImplementedError
 
   def find(self) -> listing.Listing:
-    """Looks at `self.source` and lists what is there, no picture decoded.
+    """Lists the images of `self.source`; none is decoded.
 
     Raises:
-      InputError: if it is not CIFAR-100, or not whole.
+      InputError: if it is not CIFAR-100, or incomplete.
     """
     assert self.source is not None
-    return select(find(self.source, self.scratch), self.split_classes())
+    found, classes = find(self.source, self.scratch), self.split_classes()
+    num_images = {
+      split: {name: found.num_images[name] for name in names}
+      for split, names in classes.items()
+    }
+    return listing.Listing(
+      found.form, num_images, lambda split: found.entries(classes[split])
+    )
 
   def obtain(self) -> pathlib.Path:
     """Downloads the binary archive, 169 MB, unless it is there.
@@ -170,3 +133,47 @@ class FromCifar100(from_source.FromSource):
       folder=self.downloads,
       progress=self.progress,
     )
+
+
+class CifarFs(FromCifar100):
+  """Builder; see `from_source.FromSource`."""
+
+  name = "cifar_fs"
+  DESCRIPTION = """\
+CIFAR-FS: the 100 classes of CIFAR-100, 600 images of 32x32 each, split at
+random into 64 / 16 / 20 by Bertinetto et al. (ICLR 2019).
+"""
+  NUM_CLASSES: ClassVar = {"base": 64, "val": 16, "novel": 20}
+  REFERENCE_NUM_IMAGES: ClassVar = {"base": 38400, "val": 9600, "novel": 12000}
+  REFERENCE_FINGERPRINT = (
+    "aa4b8817bad2b9d130fdf3f560bf98db34a8a8150b00486977a7136067b40ca2"
+  )
+
+  def split_classes(self) -> dict[str, list[str]]:
+    listed = class_lists.load("cifar_fs")
+    return {split: listed[split] for split in listing.SPLITS}
+
+
+class Fc100(FromCifar100):
+  """Builder; see `from_source.FromSource`."""
+
+  name = "fc100"
+  DESCRIPTION = """\
+FC-100: the 100 classes of CIFAR-100, 600 images of 32x32 each, split into
+60 / 20 / 20 by Oreshkin et al. (NeurIPS 2018) so that no superclass is in two
+splits.
+"""
+  NUM_CLASSES: ClassVar = {"base": 60, "val": 20, "novel": 20}
+  REFERENCE_NUM_IMAGES: ClassVar = {"base": 36000, "val": 12000, "novel": 12000}
+  REFERENCE_FINGERPRINT = (
+    "4c678c6e7fd2d380711716639a1628473be1d5522b6a837363b47bd5170b798c"
+  )
+
+  def split_classes(self) -> dict[str, list[str]]:
+    listed = class_lists.load("fc100")
+    return {
+      split: [
+        n for n, coarse in forms.COARSE_OF.items() if coarse in listed[split]
+      ]
+      for split in listing.SPLITS
+    }

@@ -1,8 +1,7 @@
 """Tar and zip archives, listed by their headers and read in place.
 
-No archive can write anywhere, since nothing is unpacked; one that holds links,
-devices or names that lead outside is refused all the same, because it is not
-what it says it is.
+No archive can write anywhere, since nothing is unpacked. One that holds links,
+devices or names that lead outside of it is refused nevertheless.
 """
 
 import bz2
@@ -11,9 +10,11 @@ import errno
 import functools
 import gzip
 import hashlib
+import io
 import lzma
 import os
 import pathlib
+import re
 import stat
 import struct
 import tarfile
@@ -21,11 +22,10 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from fsl_jax import types
 from fsl_jax.data import listing
-from fsl_jax.data.containers import names
 
 _OPENERS: dict[bytes, Any] = {
   b"\x1f\x8b": gzip.open,
@@ -34,20 +34,14 @@ _OPENERS: dict[bytes, Any] = {
 }
 
 _BLOCK = 512  # bytes of a tar header
-# Of the other ones ZipFile decompresses as much as there is at once, however
-# little it was asked for: a hundred bytes of bzip2 may be gigabytes.
+# With the other methods ZipFile decompresses all that is available at once,
+# however little was asked for: a hundred bytes of bzip2 may be gigabytes.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # What the readers of the standard library raise for damaged archives.
 _BROKEN = (
-  tarfile.TarError,
-  zipfile.BadZipFile,
-  zlib.error,
-  lzma.LZMAError,
-  struct.error,
-  EOFError,
-  LookupError,
-  OverflowError,
+  *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+  *(struct.error, EOFError, LookupError, OverflowError),
   MemoryError,  # of absurd sizes
   NotImplementedError,  # of zip methods
   RuntimeError,  # of encrypted zip members
@@ -57,14 +51,13 @@ _BROKEN = (
 _UTF8_FLAG = 0x800  # of zip members
 _ENCRYPTED_FLAG = 0x1
 _SPECIAL_FILES = (
-  stat.S_IFLNK,
-  stat.S_IFCHR,
-  stat.S_IFBLK,
-  stat.S_IFIFO,
-  stat.S_IFSOCK,
+  *(stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK),
 )
+_DRIVE = re.compile("[A-Za-z]:")  # of Windows
 
 _lock = threading.Lock()
+
+Where = listing.FileRange | listing.ZipMember
 
 
 class File(NamedTuple):
@@ -72,7 +65,7 @@ class File(NamedTuple):
 
   name: str  # "/" between the parts, relative to the folder or archive
   size: int  # bytes
-  where: listing.FileRange | listing.ZipMember
+  where: Where
 
   @property
   def base(self) -> str:
@@ -80,16 +73,48 @@ class File(NamedTuple):
     return self.name.rpartition("/")[2]
 
 
+def safe_name(name: str, archive: str) -> str:
+  """The name of a member with "/" between its parts, "." if it has none.
+
+  Args:
+    name: as it stands in the archive.
+    archive: for the message.
+
+  Raises:
+    InputError: if it leads outside of the archive.
+  """
+  try:
+    name.encode()
+  except UnicodeEncodeError:  # Old tars do not record how names are encoded.
+    name = name.encode("utf-8", "surrogateescape").decode("latin-1")
+  # Without pathlib, which from Python 3.12 on never frees the parts.
+  whole = name.replace("\\", "/")
+  parts = [part for part in whole.split("/") if part not in ("", ".")]
+  path = "/".join(parts)
+  if whole.startswith("/") or ".." in parts or _DRIVE.match(path):
+    raise types.InputError(
+      f"the archive {archive} holds {name!r}, which leads outside of it"
+    )
+  return path or "."
+
+
+def is_hidden(name: str) -> bool:
+  """Whether a file, or a folder that it lies in, is no part of the data."""
+  return any(
+    part.startswith(".") or part == "__MACOSX" for part in name.split("/")
+  )
+
+
 @contextlib.contextmanager
 def refuse_broken(path: str | os.PathLike[str]) -> Iterator[None]:
-  """Turns what damaged archives make the readers raise into one sentence."""
+  """Turns exceptions that readers of damaged archives raise into InputError."""
   try:
     yield
   except types.InputError:
     raise
   except (*_BROKEN, OSError) as error:
     # Decompressors and seeks before the start raise these; all other errors of
-    # the operating system are no fault of the archive.
+    # the operating system do not come from the archive.
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
       raise
     raise types.InputError(
@@ -98,42 +123,16 @@ def refuse_broken(path: str | os.PathLike[str]) -> Iterator[None]:
     ) from error
 
 
-def read(
-  where: listing.FileRange | listing.ZipMember, limit: int | None = None
-) -> bytes:
-  """The bytes of a file of a folder or archive; from any thread or process.
+@contextlib.contextmanager
+def open_binary(where: Where) -> Iterator[tuple[BinaryIO, int]]:
+  """Opens a file that may lie in an archive, from any thread or process.
 
   Args:
-    where: the file.
-    limit: most bytes that are admitted; None admits any number.
+    where: a file, a range of one, or a member of a zip archive.
 
-  Raises:
-    InputError: if the archive is damaged, the file cut short or larger.
-  """
-  if isinstance(where, listing.ZipMember):
-    with refuse_broken(where.path):
-      archive = _zip(where.path)
-      with _lock:  # ZipFile counts its readers without one.
-        member = archive.open(where.name)
-      with member:
-        data = member.read(-1 if limit is None else limit + 1)
-  else:
-    with open(where.path, "rb") as file:
-      size = where.size
-      if limit is not None:
-        left = os.fstat(file.fileno()).st_size - where.offset
-        size = min(left if size < 0 else size, limit + 1)
-      file.seek(where.offset)
-      data = file.read(size)
-    if len(data) < size:
-      raise types.InputError(f"{where.path} is cut short")
-  if limit is not None and len(data) > limit:
-    raise types.InputError(f"the file has more than {limit / 2**20:g} MiB")
-  return data
-
-
-def head(where: listing.FileRange | listing.ZipMember, num_bytes: int) -> bytes:
-  """The first bytes of a file, or all of a shorter one.
+  Yields:
+    A binary file that can be read and sought in, and its size in bytes, of a
+    range that of what is there.
 
   Raises:
     InputError: if the archive is damaged.
@@ -141,15 +140,77 @@ def head(where: listing.FileRange | listing.ZipMember, num_bytes: int) -> bytes:
   if isinstance(where, listing.ZipMember):
     with refuse_broken(where.path):
       archive = _zip(where.path)
-      with _lock:
+      with _lock:  # ZipFile counts its readers without one.
         member = archive.open(where.name)
       with member:
-        return member.read(num_bytes)
+        size = archive.getinfo(where.name).file_size
+        yield cast(BinaryIO, member), size
+    return
   with open(where.path, "rb") as file:
-    file.seek(where.offset)
-    return file.read(
-      num_bytes if where.size < 0 else min(num_bytes, where.size)
-    )
+    size = os.fstat(file.fileno()).st_size - where.offset
+    if where.offset == 0 and where.size in (-1, size):
+      yield file, size
+    else:
+      size = size if where.size < 0 else min(size, where.size)
+      part = io.BufferedReader(_Range(file, where.offset, size))
+      yield cast(BinaryIO, part), size
+
+
+class _Range(io.RawIOBase):
+  """A range of a file as a file of its own."""
+
+  def __init__(self, file: BinaryIO, start: int, size: int):
+    self._file, self._start, self._size, self._at = file, start, size, 0
+
+  def readable(self) -> bool:
+    return True
+
+  def seekable(self) -> bool:
+    return True
+
+  def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+    base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}
+    self._at = max(0, base[whence] + offset)
+    return self._at
+
+  def readinto(self, buffer: Any) -> int:
+    size = min(len(buffer), max(0, self._size - self._at))
+    self._file.seek(self._start + self._at)
+    data = self._file.read(size)
+    buffer[: len(data)] = data
+    self._at += len(data)
+    return len(data)
+
+
+def read(where: Where, limit: int | None = None) -> bytes:
+  """The bytes of a file of a folder or archive.
+
+  Args:
+    where: the file.
+    limit: largest number of bytes that is admitted; None admits any.
+
+  Raises:
+    InputError: if the archive is damaged, the file cut short or larger.
+  """
+  with open_binary(where) as (file, _):
+    data = file.read(-1 if limit is None else limit + 1)
+  if isinstance(where, listing.FileRange) and len(data) < (
+    where.size if limit is None else min(where.size, limit + 1)
+  ):
+    raise types.InputError(f"{where.path} is cut short")
+  if limit is not None and len(data) > limit:
+    raise types.InputError(f"the file has more than {limit / 2**20:g} MiB")
+  return data
+
+
+def head(where: Where, num_bytes: int) -> bytes:
+  """The first bytes of a file, or all of a shorter one.
+
+  Raises:
+    InputError: if the archive is damaged.
+  """
+  with open_binary(where) as (file, _):
+    return file.read(num_bytes)
 
 
 def is_tar(path: str | os.PathLike[str]) -> bool:
@@ -168,7 +229,7 @@ def decompressed(
 ) -> pathlib.Path:
   """A compressed tar as one file in `scratch`; others as they are.
 
-  Members of a compressed stream cannot be read in any other order.
+  Members of a compressed stream could only be read in their order.
   """
   opener = _opener(path)
   if opener is None:
@@ -196,7 +257,7 @@ def tar_files(
 
   Args:
     where: the tar, or the range of a file that is one.
-    shown: what to call it in messages.
+    shown: its name in messages.
 
   Raises:
     InputError: if it is damaged, or holds links, devices or unsafe names.
@@ -217,8 +278,8 @@ def tar_files(
         if member.size < 0 or member.offset_data <= last:
           raise tarfile.ReadError("a header gives an impossible size")
         last = member.offset_data
-        name = names.safe(member.name, shown)
-        if member.isdir() or names.has_hidden_part(name):
+        name = safe_name(member.name, shown)
+        if member.isdir() or is_hidden(name):
           continue
         _check_plain(member, shown)
         if member.offset_data + member.size > end:
@@ -258,8 +319,8 @@ def zip_files(path: str | os.PathLike[str]) -> Iterator[File]:
   path = os.fspath(path)
   with refuse_broken(path), zipfile.ZipFile(path) as archive:
     for info in archive.infolist():
-      name = names.safe(_zip_name(info), path)
-      if info.filename.endswith(("/", "\\")) or names.has_hidden_part(name):
+      name = safe_name(_zip_name(info), path)
+      if info.filename.endswith(("/", "\\")) or is_hidden(name):
         continue
       kind = ""
       # The upper half of the attributes is the Unix mode.
@@ -279,9 +340,9 @@ def zip_files(path: str | os.PathLike[str]) -> Iterator[File]:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-  """The name as its writer meant it.
+  """The name of a member.
 
-  Many programs write UTF-8 without saying so, which is then read as cp437.
+  Many programs write UTF-8 without the flag, and it is then read as cp437.
   """
   if info.flag_bits & _UTF8_FLAG:
     return info.filename

@@ -13,13 +13,17 @@ from collections.abc import Iterable, Iterator
 
 from fsl_jax import types
 from fsl_jax.data import listing
-from fsl_jax.data.containers import archives, names
+from fsl_jax.data.containers import archives
 
 File = archives.File
-join = names.join
 head = archives.head
 read = archives.read
 tar_files = archives.tar_files
+
+
+def join(folder: str, name: str) -> str:
+  """The name of a file or folder in a folder; "" is the topmost one."""
+  return f"{folder}/{name}" if folder else name
 
 
 class Tree:
@@ -64,7 +68,7 @@ class Tree:
     if self._index is not None:
       return self._index.get(name)
     path = self.path / name
-    if names.has_hidden_part(name) or not path.is_file():
+    if archives.is_hidden(name) or not path.is_file():
       return None
     where = listing.FileRange(os.fspath(path))
     return File(name, path.stat().st_size, where)
@@ -86,17 +90,17 @@ class Tree:
       folders, files = self.folders(folder), self.files(folder)
     yield from files
     for name in folders:
-      yield from self._walk(names.join(folder, name), parents)
+      yield from self._walk(join(folder, name), parents)
 
   def _scan(self, folder: str) -> tuple[list[str], list[File]]:
     folders, files = [], []
     try:
       with os.scandir(self.path / folder) as found:
         for item in found:
-          if names.is_hidden(item.name):
+          if archives.is_hidden(item.name):
             continue
           _check_readable(item)
-          name = names.join(folder, item.name)
+          name = join(folder, item.name)
           if item.is_dir():
             folders.append(item.name)
           elif item.is_file():
@@ -233,7 +237,7 @@ class _Index:
     return self._file(parent, found, row)
 
   def _file(self, parent: str, folder: _Folder, row: int) -> File:
-    name, size = names.join(parent, folder.names[row]), folder.sizes[row]
+    name, size = join(parent, folder.names[row]), folder.sizes[row]
     offset = folder.offsets[row]
     if offset >= 0:
       return File(name, size, listing.FileRange(self._path, offset, size))
