@@ -10,7 +10,8 @@ import pytest
 
 from fsl_jax import data, types
 from fsl_jax.data import fingerprint
-from fsl_jax.data.builders import icon_classes, icon_fonts, icon_names
+from fsl_jax.data.builders import icon_glyphs
+from fsl_jax.data.builders import icons as icons_lib
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _SCRIPT = [sys.executable, str(_ROOT / "experiments" / "prepare_data.py")]
@@ -19,7 +20,7 @@ _SCRIPT = [sys.executable, str(_ROOT / "experiments" / "prepare_data.py")]
 class Icons(NamedTuple):
   data_dir: pathlib.Path
   output: str  # of the script
-  drawings: list[icon_classes.Drawing]  # of a second, independent build
+  drawings: list[icons_lib.Drawing]  # of a second, independent build
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def icons(tmp_path_factory: pytest.TempPathFactory) -> Icons:
   with subprocess.Popen(
     command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
   ) as process:
-    drawings = icon_classes.build()
+    drawings = icons_lib.build()
     output, errors = process.communicate(timeout=120)
   assert process.returncode == 0, errors
   return Icons(data_dir, output, drawings)
@@ -44,16 +45,16 @@ def test_classes_and_splits(icons: Icons) -> None:
   # Another Pillow may move a class or two over the threshold.
   assert len(sizes) == pytest.approx(269, abs=3)
   assert sum(sizes.values()) == pytest.approx(4145, abs=40)
-  assert min(sizes.values()) >= icon_classes.MIN_IMAGES
-  assert min(map(len, packs.values())) >= icon_classes.MIN_PACKS
+  assert min(sizes.values()) >= icons_lib.MIN_IMAGES
+  assert min(map(len, packs.values())) >= icons_lib.MIN_PACKS
 
-  splits = icon_classes.split_classes(sizes)
+  splits = icons_lib.split_classes(sizes)
   joined = [name for names in splits.values() for name in names]
   assert sorted(joined) == sorted(sizes)
   assert len(splits["base"]) == pytest.approx(0.65 * len(sizes), abs=1)
   assert len(splits["val"]) == pytest.approx(0.15 * len(sizes), abs=1)
   # A class less moves only those at the two borders.
-  fewer = icon_classes.split_classes(sorted(sizes)[1:])
+  fewer = icons_lib.split_classes(sorted(sizes)[1:])
   assert len(set(splits["novel"]) ^ set(fewer["novel"])) <= 3
 
 
@@ -87,7 +88,7 @@ def test_drawings_are_centred_whole_and_distinct(icons: Icons) -> None:
   ],
 )
 def test_class_name(pack: str, raw_name: str, expected: str | None) -> None:
-  assert icon_names.class_name(pack, raw_name) == expected
+  assert icon_glyphs.class_name(pack, raw_name) == expected
 
 
 def test_two_builds_have_the_same_fingerprint(icons: Icons) -> None:
@@ -97,7 +98,7 @@ def test_two_builds_have_the_same_fingerprint(icons: Icons) -> None:
   for drawing in icons.drawings:
     rgb = np.stack([drawing.pixels] * 3, -1)
     by_class.setdefault(drawing.class_name, []).append(rgb)
-  for split, names in icon_classes.split_classes(by_class).items():
+  for split, names in icons_lib.split_classes(by_class).items():
     assert found.class_names[split] == names
     images = [image for name in names for image in by_class[name]]
     class_ids = [i for i, name in enumerate(names) for _ in by_class[name]]
@@ -109,7 +110,7 @@ def test_missing_and_wrong_packages_are_named(
   monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
   wrong = {"tkinter-icons-bs": "0.0.1", "tkinter-icons-none": "1.0"}
-  monkeypatch.setattr(icon_fonts, "PACKAGES", wrong)
+  monkeypatch.setattr(icon_glyphs, "PACKAGES", wrong)
   with pytest.raises(
     types.InputError,
     match=r"pip install tkinter-icons-bs==0.0.1 tkinter-icons-none==1.0$",
@@ -123,7 +124,7 @@ def test_loaded_images_are_the_drawings(icons: Icons) -> None:
   novel = data.load("icons", "novel", data_dir=icons.data_dir)
   assert novel.images.shape[1:] == (64, 64, 3)
   assert np.array_equal(novel.images[..., 0], novel.images[..., 2])
-  assert np.diff(novel.class_offsets()).min() >= icon_classes.MIN_IMAGES
+  assert np.diff(novel.class_offsets()).min() >= icons_lib.MIN_IMAGES
   for row, image_id in enumerate(novel.image_ids):
     drawing = drawings[image_id]
     assert np.array_equal(novel.images[row, :, :, 0], drawing.pixels)
@@ -136,7 +137,7 @@ def test_script_reports_what_it_made(icons: Icons) -> None:
   assert found.fingerprint in icons.output
   assert f"{found.num_images['base']:,}" in icons.output
   assert str(found.folder) in icons.output
-  assert set(found.made_with) == {"pillow", *icon_fonts.PACKAGES}
+  assert set(found.made_with) == {"pillow", *icon_glyphs.PACKAGES}
   # No drawing is in two classes.
   assert found.repeated["num_pairs"] == 0
 

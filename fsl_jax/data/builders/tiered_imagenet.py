@@ -254,5 +254,6 @@ def _check_number(
 ) -> None:
   if num_images != num_labels:
     raise types.InputError(
-      f"{where} has {num_images:,} images, but {labels} has {num_labels:,} labels"
+      f"{where} has {num_images:,} images, but {labels} has {num_labels:,} "
+      "labels"
     )
