@@ -330,7 +330,7 @@ class TestDamagedRecords:
     path = found.folder / "base.positions.npy"
     rows = np.load(path)
     np.save(path, spoil(rows))
-    self._refused(found, "index of base is not as it was when made")
+    self._refused(found, "index of base has changed since it was made")
     data_dir = found.folder.parents[1]
     with pytest.raises(types.InputError, match="index of base"):
       data.load("tiny", "base", data_dir=data_dir, in_memory=in_memory)
