@@ -76,7 +76,9 @@ def read(source: records.Records) -> Index:
   arrays = [np.load(path, mmap_mode="r") for path in paths]
   order = Index(*[*arrays, None][:3])
   if _digest(order) != source.index_digest:
-    raise ValueError(f"the index of {source.split} has changed since it was made")
+    raise ValueError(
+      f"the index of {source.split} has changed since it was made"
+    )
   return order
 
 
