@@ -131,7 +131,7 @@ def _print_description(found: data.Description) -> None:
   if found.size is not None:
     size = f"{found.size[0]} x {found.size[1]}"
   resized = f"{found.num_resized:,} resized"
-  options = prepared.option_names(found.name)
+  options = prepared.builder_class(found.name).OPTIONS
   if (
     found.num_resized
     and "size_px" in options
@@ -156,16 +156,16 @@ def _print_description(found: data.Description) -> None:
 
 
 def _expectation(found: data.Description) -> str:
-  expected = prepared.reference(found.name)
-  note = f" ({expected.note})" if expected.note else ""
-  if expected.fingerprint == found.fingerprint:
+  builder = prepared.builder_class(found.name)
+  expected, note = builder.REFERENCE_FINGERPRINT, builder.REFERENCE_NOTE
+  note = f" ({note})" if note else ""
+  if expected == found.fingerprint:
     return "the same: numbers compare with the published ones"
-  if expected.fingerprint:
+  if expected:
     return (
-      f"{expected.fingerprint}{note}: numbers may differ a little from the "
-      "published ones"
+      f"{expected}{note}: numbers may differ a little from the published ones"
     )
-  sizes = {s: n for s, n in expected.num_images.items() if n}
+  sizes = {s: n for s, n in builder.REFERENCE_NUM_IMAGES.items() if n}
   if not sizes:
     return f"nothing: every such folder is another data set{note}"
   text = ", ".join(f"{split} {n:,}" for split, n in sizes.items())
@@ -214,7 +214,7 @@ def _list(data_dir: str | None) -> None:
 def _options(name: str) -> dict[str, Any]:
   """The choices given on the command line."""
   given = {f.name: f.value for f in _OPTIONS if f.present}
-  known = prepared.option_names(name)
+  known = prepared.builder_class(name).OPTIONS
   for option in given:
     if option not in known:
       have = f"; it has --{', --'.join(known)}" if known else ""

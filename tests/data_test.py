@@ -170,7 +170,7 @@ def test_verify_tells_what_was_verified(found, data_dir):
   "name", ["mini_imagenet", "tiered_imagenet", "imagenet21k", "image_folder"]
 )
 def test_size_and_fit_may_be_chosen_where_pictures_are_resized(name):
-  assert {"size_px", "fit"} <= set(prepared.option_names(name))
+  assert {"size_px", "fit"} <= set(prepared.builder_class(name).OPTIONS)
 
 
 def test_importing_the_library_is_light():

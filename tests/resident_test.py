@@ -330,7 +330,7 @@ class TestDamagedRecords:
     path = found.folder / "base.positions.npy"
     rows = np.load(path)
     np.save(path, spoil(rows))
-    self._refused(found, "index of base is not as it was when made")
+    self._refused(found, "index of base has changed since it was made")
     data_dir = found.folder.parents[1]
     with pytest.raises(types.InputError, match="index of base"):
       data.load("tiny", "base", data_dir=data_dir, in_memory=in_memory)
@@ -345,7 +345,7 @@ class TestDamagedRecords:
 
   def test_array_that_was_changed_is_met_by_verify(self, found):
     _flip(found.folder / "arrays" / "6px.npy", -1)
-    with pytest.raises(types.InputError, match="not as it was when made"):
+    with pytest.raises(types.InputError, match="has changed since it was made"):
       data.verify("tiny", data_dir=found.folder.parents[1])
 
 
@@ -358,7 +358,7 @@ def test_index_of_equal_digests_is_whole(tmp_path):
   assert found.class_ids.tolist() == [0, 0, 1, 1, 1]
   # 2^63 and more is larger than the rest, not negative.
   assert found.positions.tolist() == [1, 3, 4, 0, 2]
-  with pytest.raises(ValueError, match="not as it was when made"):
+  with pytest.raises(ValueError, match="has changed since it was made"):
     index.read(source._replace(index_digest="0" * 64))
   assert len(index.read(source._replace(num_images=0)).positions) == 0
 

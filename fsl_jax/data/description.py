@@ -1,4 +1,4 @@
-"""What a prepared data set says of itself."""
+"""The description that is recorded with a prepared data set."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from fsl_jax.data import listing
 
 
 class Description(NamedTuple):
-  """What a prepared data set holds, by its own account."""
+  """A prepared data set, as recorded when it was made."""
 
   name: str
   folder: pathlib.Path
@@ -20,15 +20,15 @@ class Description(NamedTuple):
   images_per_class: Mapping[str, tuple[int, ...]]  # by split, in label order
   fingerprints: Mapping[str, str]  # by split
   fingerprint: str  # of all splits
-  form: str  # what the source was recognised as
-  rule: str  # how pictures became images
+  form: str  # of the source, as it was recognised
+  rule: str  # how the images were resized
   num_resized: int  # images whose size the rule changed
   size: tuple[int, int] | None  # height, width; None if images differ
-  skipped: tuple[str, ...]  # pictures left out, and why
+  skipped: tuple[str, ...]  # images left out, and why
   repeated: Mapping[str, Any]  # copies of images, `index.Repeated.account`
   made_with: Mapping[str, str]  # package to version
   index_digests: Mapping[str, str]  # by split, of `index`
-  source: str  # where it was, empty if drawn or downloaded
+  source: str  # its path; empty if drawn or downloaded
   options: Mapping[str, Any]  # the choices given
   size_bytes: int  # on disk
 
@@ -41,14 +41,14 @@ class Description(NamedTuple):
 
 
 def copies(found: Description, split: str | None = None) -> str:
-  """A sentence on images that are there several times.
+  """A sentence on images that occur several times.
 
   Args:
     found: the data set.
     split: whose copies within a class are counted, "base+val" for two; None
       is the whole data set.
   """
-  # Data sets of before this was counted lack it.
+  # Data sets that earlier versions prepared lack it.
   within = found.repeated.get("num_within")
   if within is None:
     first = "not counted within classes, which data.verify does"
@@ -64,10 +64,10 @@ def copies(found: Description, split: str | None = None) -> str:
 
 
 def read(name: str, where: pathlib.Path) -> Description:
-  """Reads the account of the data set in a folder; no image is read.
+  """Reads the description of the data set in a folder; no image is read.
 
   Raises:
-    Exception: whatever the readers raise, if the folder is damaged.
+    Exception: of any type, if the folder is damaged.
   """
   import tensorflow_datasets as tfds
 
@@ -77,20 +77,19 @@ def read(name: str, where: pathlib.Path) -> Description:
     for path in split.filepaths:
       if not path.is_file():
         raise FileNotFoundError(f"{path.name} is missing")
+
+  def by_split(values: Mapping[str, Any], empty: Any) -> dict[str, Any]:
+    return {s: type(empty)(values.get(s, empty)) for s in listing.SPLITS}
+
   class_names = {s: tuple(recorded["class_names"][s]) for s in listing.SPLITS}
+  counts = {name: split.num_examples for name, split in info.splits.items()}
   return Description(
     name=name,
     folder=where,
-    num_classes={split: len(class_names[split]) for split in listing.SPLITS},
-    num_images={
-      split: info.splits[split].num_examples if split in info.splits else 0
-      for split in listing.SPLITS
-    },
+    num_classes={split: len(names) for split, names in class_names.items()},
+    num_images=by_split(counts, 0),
     class_names=class_names,
-    images_per_class={
-      split: tuple(recorded["images_per_class"].get(split, ()))
-      for split in listing.SPLITS
-    },
+    images_per_class=by_split(recorded["images_per_class"], ()),
     fingerprints={s: recorded["fingerprints"][s] for s in listing.SPLITS},
     fingerprint=recorded["fingerprint"],
     form=recorded["form"],
@@ -100,10 +99,7 @@ def read(name: str, where: pathlib.Path) -> Description:
     skipped=tuple(recorded["skipped"]),
     repeated=recorded["repeated"],
     made_with=dict(recorded["made_with"]),
-    index_digests={
-      split: recorded["index_digests"].get(split, "")
-      for split in listing.SPLITS
-    },
+    index_digests=by_split(recorded["index_digests"], ""),
     source=recorded["source"],
     options=recorded["options"],
     size_bytes=_size_bytes(where),

@@ -1,7 +1,7 @@
 """The order in which the images of a prepared split are numbered.
 
 By class, and within a class by the digest of the pixels: the same image has the
-same row whatever archive it came in, so that episode i is the same pictures for
+same row whatever archive it came in, so that episode i has the same images for
 everybody who has the same data.
 """
 
@@ -20,8 +20,8 @@ class Index(NamedTuple):
 
   class_ids: np.ndarray  # [n] int32, ascending
   positions: np.ndarray  # [n] int64, record of each row
-  # [n] uint64, equal where two images are; None in data sets that were made
-  # when copies of images were not looked for.
+  # [n] uint64, equal where two images are; None in data sets that were prepared
+  # before copies of images were counted.
   digests: np.ndarray | None
 
   def labels(self) -> np.ndarray:
@@ -38,14 +38,14 @@ def _path(folder: pathlib.Path, split: str, field: str) -> pathlib.Path:
 def write(
   folder: pathlib.Path, split: str, labels: np.ndarray, digests: np.ndarray
 ) -> str:
-  """Stores the order of a split; returns the digest of what was stored.
+  """Stores the order of a split; returns its digest.
 
   Args:
     folder: of the prepared data set.
     split: which.
     labels: [n] int32, class of each record.
     digests: [n] uint64, the first eight bytes of each image's digest. Two that
-      agree are the same image, but for one chance in 10^5 among 14 million.
+      agree are the same image, except with probability 1e-5 among 14 million.
   """
   positions = np.lexsort((digests, labels))
   order = Index(
@@ -62,7 +62,7 @@ def read(source: records.Records) -> Index:
   """Opens the order of a split.
 
   Raises:
-    ValueError: if it is not what was stored.
+    ValueError: if it has changed since it was stored.
   """
   if source.num_images == 0:
     none = np.zeros(0, np.uint64)
@@ -76,7 +76,9 @@ def read(source: records.Records) -> Index:
   arrays = [np.load(path, mmap_mode="r") for path in paths]
   order = Index(*[*arrays, None][:3])
   if _digest(order) != source.index_digest:
-    raise ValueError(f"the index of {source.split} is not as it was when made")
+    raise ValueError(
+      f"the index of {source.split} has changed since it was made"
+    )
   return order
 
 
@@ -91,7 +93,7 @@ def _digest(order: Index) -> str:
 
 
 class Repeated(NamedTuple):
-  """The same image several times, within a class and in several."""
+  """Exact copies of images, within a class and in several classes."""
 
   num_within: dict[str, int]  # by split, images that repeat one of their class
   num_pairs: int  # of two classes with an image in common, a lower bound
@@ -100,7 +102,7 @@ class Repeated(NamedTuple):
   examples_within: list[tuple[tuple[str, int], tuple[str, int]]]
 
   def account(self, id_of: Callable[[str, int], str]) -> dict[str, Any]:
-    """JSON values, with the ids of the records in the place of records."""
+    """JSON values, with the ids of records instead of their positions."""
     values = self._asdict()
     for name in ("examples", "examples_within"):
       values[name] = [

@@ -1,4 +1,4 @@
-"""Prepared data on disk to images in memory, or to images that stay on disk."""
+"""Prepared data sets loaded: into memory, or as images that stay on disk."""
 
 import contextlib
 import errno
@@ -21,11 +21,7 @@ from fsl_jax.data import fingerprint as fingerprint_lib
 SPLITS = (*listing.SPLITS, "base+val")
 
 _NOT_WRITABLE = (
-  errno.EACCES,
-  errno.EPERM,
-  errno.EROFS,
-  errno.ENOSPC,
-  errno.EDQUOT,
+  *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
   errno.ENOMEM,  # It cannot be mapped.
 )
 
@@ -47,10 +43,10 @@ def load(
       tensorflow-datasets: $TFDS_DATA_DIR, or a folder in the home directory.
     image_size_px: height and width to resize to, antialiased bilinear; None
       keeps the prepared size.
-    in_memory: True gives one array, memory-mapped from a file that is made at
-      the first time, or decoded into memory if it cannot be written; False
-      images that are decoded when asked for; None takes the array where it can
-      be written and that of all splits has at most 32 GiB.
+    in_memory: True gives one array, memory-mapped from a file that the first
+      call makes, or decoded into memory if the file cannot be written; False
+      images that are decoded when they are indexed; None the array if it can be
+      written and that of all splits has at most 32 GiB.
 
   Returns:
     [n, H, W, 3] uint8 images in [0, 255], grey ones with three equal
@@ -68,19 +64,14 @@ def load(
       f"unknown split {split!r} of data set {name!r}; known: "
       f"{', '.join(SPLITS)}"
     )
-  found = prepared.describe(name, data_dir)
-  if found is None:
-    raise types.InputError(
-      f"data set {name!r} is not prepared in {where}; make it with "
-      f"{prepared.prepare_call(name, data_dir)}"
-    )
+  found = prepared.require(name, data_dir)
   splits = split.split("+")
-  for one in splits[:1]:
-    if not found.num_images[one]:
-      have = [s for s in listing.SPLITS if found.num_images[s]]
-      raise types.InputError(
-        f"split {one!r} of data set {name!r} is empty; it has {', '.join(have)}"
-      )
+  if not found.num_images[splits[0]]:
+    have = [s for s in listing.SPLITS if found.num_images[s]]
+    raise types.InputError(
+      f"split {splits[0]!r} of data set {name!r} is empty; it has "
+      f"{', '.join(have)}"
+    )
   size_px = image_size_px or _own_size(found)
   parts = [records.of(found, one) for one in splits]
   fits = resident.num_bytes(found, size_px) <= resident.LIMIT_BYTES
@@ -92,15 +83,23 @@ def load(
       images = _decoded(found, splits, size_px)
     if images is None:
       images = streamed.StreamedImages(parts, size_px)
+    orders = [index.read(part) for part in parts]
+    # Classes of several splits are numbered one after another.
+    starts = np.cumsum([0, *(found.num_classes[one] for one in splits)])
+    class_ids = [
+      order.class_ids + np.int32(start)
+      for order, start in zip(orders, starts[:-1], strict=True)
+    ]
+    digests = [order.digests for order in orders if order.digests is not None]
     return types.ClassIndexed(
       images=images,
-      class_ids=_class_ids(found, splits),
+      class_ids=np.concatenate(class_ids),
       class_names=tuple(n for one in splits for n in found.class_names[one]),
       image_ids=streamed.RecordIds(parts),
       name=name,
       split=split,
       fingerprint=found.fingerprint,
-      digests=_digests(parts),
+      digests=np.concatenate(digests) if len(digests) == len(parts) else None,
     )
 
 
@@ -117,7 +116,7 @@ def _array(
   found: description.Description, splits: list[str], size_px: int
 ) -> np.ndarray | None:
   """The array on disk, made if need be; None if it cannot be written there."""
-  # A damaged array is made again: the records are what counts.
+  # A damaged array is made again, from the records.
   with contextlib.suppress(ValueError, LookupError, TypeError, EOFError):
     array = resident.open_array(found, splits, size_px)
     if array is not None:
@@ -145,23 +144,6 @@ def _decoded(
   return images
 
 
-def _class_ids(found: description.Description, splits: list[str]) -> np.ndarray:
-  """Classes of several splits are numbered one after another."""
-  start, parts = 0, []
-  for split in splits:
-    order = index.read(records.of(found, split))
-    parts.append(order.class_ids + np.int32(start))
-    start += found.num_classes[split]
-  return np.concatenate(parts)
-
-
-def _digests(parts: list[records.Records]) -> np.ndarray | None:
-  """[n] uint64, equal where two images are; None if that is not recorded."""
-  arrays = [index.read(part).digests for part in parts]
-  found = [array for array in arrays if array is not None]
-  return np.concatenate(found) if len(found) == len(parts) else None
-
-
 def verify(
   name: str, *, data_dir: str | os.PathLike[str] | None = None
 ) -> description.Description:
@@ -171,20 +153,15 @@ def verify(
 
   Args:
     name: as for `load`.
-    data_dir: as for `prepared.folder`.
+    data_dir: as for `load`.
 
   Returns:
-    What the data set holds.
+    The description of the data set.
 
   Raises:
-    InputError: if it is not prepared or not what it was when prepared.
+    InputError: if it is not prepared, or has changed since it was prepared.
   """
-  found = prepared.describe(name, data_dir)
-  if found is None:
-    raise types.InputError(
-      f"data set {name!r} is not prepared in {prepared.folder(name, data_dir)}"
-      f"; make it with {prepared.prepare_call(name, data_dir)}"
-    )
+  found = prepared.require(name, data_dir)
   with prepared.refuse_damage(name, found.folder, data_dir):
     digests = resident.check(found)
     for size_px in resident.sizes(found):

@@ -1,4 +1,4 @@
-"""Data sets on disk: which there are, where they lie, making and describing.
+"""Data sets on disk: their names and folders, preparing and describing them.
 
 A prepared data set is a folder `DATA_DIR/NAME/VERSION` written by
 tensorflow-datasets. It appears under that name all at once, when complete.
@@ -14,15 +14,10 @@ import pathlib
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from fsl_jax import folder_lock, paths, types
-from fsl_jax.data import (
-  description,
-  listing,
-  parallel,
-  resident,
-)
+from fsl_jax.data import description, listing, parallel, resident
 
 # Name of the data set to the builder's module, in `builders`, and class.
 _BUILDERS = {
@@ -41,13 +36,7 @@ _WITHOUT_SOURCE = ("icons", "cifar_fs", "fc100", "omniglot")
 
 SPLITS = listing.SPLITS
 
-
-class Reference(NamedTuple):
-  """The build of a data set that published numbers were made with."""
-
-  num_images: Mapping[str, int]  # by split
-  fingerprint: str
-  note: str  # what it depends on
+_DataDir = str | os.PathLike[str] | None
 
 
 def names() -> tuple[str, ...]:
@@ -55,33 +44,24 @@ def names() -> tuple[str, ...]:
   return tuple(_BUILDERS)
 
 
-def prepare_call(
-  name: str,
-  data_dir: str | os.PathLike[str] | None,
-  *,
-  overwrite: bool = False,
-) -> str:
-  """The call that prepares a data set, for messages."""
-  base, _, _ = name.partition("/")
-  arguments = [repr(name)]
-  if base not in _WITHOUT_SOURCE:
-    arguments.append("source=PATH")
-  if data_dir is not None:
-    arguments.append(f"data_dir={os.fspath(data_dir)!r}")
-  if overwrite:
-    arguments.append("overwrite=True")
-  return f"fsl_jax.data.prepare({', '.join(arguments)})"
+def builder_class(name: str) -> Any:
+  """The builder of a data set, a subclass of `builders.from_source.FromSource`.
 
+  Its attributes are the options that it admits (OPTIONS), the size at which it
+  is mostly used (USUAL_SIZE_PX), and the build that published numbers were made
+  with (REFERENCE_FINGERPRINT and others).
 
-def _builder_class(name: str) -> Any:
+  Raises:
+    InputError: if the name is unknown.
+  """
   base, slash, variant = name.partition("/")
   if base not in _BUILDERS:
     raise types.unknown_name("data set", name, _BUILDERS)
   module_name, class_name = _BUILDERS[base]
   # Builders import tensorflow-datasets, which takes most of a second.
   module = importlib.import_module(f"fsl_jax.data.builders.{module_name}")
-  builder_class = getattr(module, class_name)
-  if slash and not builder_class.HAS_VARIANTS:
+  found = getattr(module, class_name)
+  if slash and not found.HAS_VARIANTS:
     raise types.InputError(
       f"there is only one {base}, got {name!r}; a name of your own is for "
       "image_folder/NAME"
@@ -90,40 +70,19 @@ def _builder_class(name: str) -> Any:
     raise types.InputError(
       f"a data set's own name must be letters, digits, - and _, got {name!r}"
     )
-  return builder_class
+  return found
 
 
-def reference(name: str) -> Reference:
-  """What a freshly prepared data set is expected to be.
-
-  Raises:
-    InputError: if the name is unknown.
-  """
-  builder_class = _builder_class(name)
-  return Reference(
-    builder_class.REFERENCE_NUM_IMAGES,
-    builder_class.REFERENCE_FINGERPRINT,
-    builder_class.REFERENCE_NOTE,
-  )
-
-
-def folder(
-  name: str, data_dir: str | os.PathLike[str] | None = None
-) -> pathlib.Path:
-  """Where a data set lies, or would lie, once prepared.
-
-  Args:
-    name: one of `names()`, or image_folder/NAME.
-    data_dir: root of all data sets; None is the default of
-      tensorflow-datasets: $TFDS_DATA_DIR, or a folder in the home directory.
+def usual_size_px(name: str) -> int | None:
+  """Height and width at which a data set is mostly used; None: its own.
 
   Raises:
     InputError: if the name is unknown.
   """
-  return root(data_dir) / name / str(_builder_class(name).VERSION)
+  return builder_class(name).USUAL_SIZE_PX
 
 
-def root(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
+def root(data_dir: _DataDir = None) -> pathlib.Path:
   """The folder of all prepared data sets.
 
   Args:
@@ -140,16 +99,27 @@ def root(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
   return paths.local(data_dir, "data_dir").absolute()
 
 
-def found_names(
-  data_dir: str | os.PathLike[str] | None = None,
-) -> tuple[str, ...]:
+def folder(name: str, data_dir: _DataDir = None) -> pathlib.Path:
+  """The folder of a data set, prepared or not.
+
+  Args:
+    name: one of `names()`, or image_folder/NAME.
+    data_dir: as for `root`.
+
+  Raises:
+    InputError: if the name is unknown.
+  """
+  return root(data_dir) / name / str(builder_class(name).VERSION)
+
+
+def found_names(data_dir: _DataDir = None) -> tuple[str, ...]:
   """`names()`, and every image_folder/NAME that is prepared."""
   all_names: list[str] = []
   for name in names():
     all_names.append(name)
     parent = root(data_dir) / name
-    if _builder_class(name).HAS_VARIANTS and parent.is_dir():
-      version = str(_builder_class(name).VERSION)
+    if builder_class(name).HAS_VARIANTS and parent.is_dir():
+      version = str(builder_class(name).VERSION)
       all_names += sorted(
         f"{name}/{child.name}"
         for child in parent.iterdir()
@@ -159,13 +129,13 @@ def found_names(
 
 
 def describe(
-  name: str, data_dir: str | os.PathLike[str] | None = None
+  name: str, data_dir: _DataDir = None
 ) -> description.Description | None:
-  """What lies on disk by its own account; the images are not read.
+  """The recorded description of a prepared data set; no image is read.
 
   Args:
     name: one of `names()`.
-    data_dir: as for `folder`.
+    data_dir: as for `root`.
 
   Returns:
     None if the data set is not prepared.
@@ -180,16 +150,27 @@ def describe(
     return description.read(name, where)
 
 
+def require(name: str, data_dir: _DataDir) -> description.Description:
+  """As `describe`, but raises InputError if the data set is not prepared."""
+  found = describe(name, data_dir)
+  if found is None:
+    raise types.InputError(
+      f"data set {name!r} is not prepared in {folder(name, data_dir)}; make it "
+      f"with {prepare_call(name, data_dir)}"
+    )
+  return found
+
+
 @contextlib.contextmanager
 def refuse_damage(
-  name: str, where: pathlib.Path, data_dir: str | os.PathLike[str] | None
+  name: str, where: pathlib.Path, data_dir: _DataDir
 ) -> Iterator[None]:
-  """Turns whatever reading a damaged folder raises into one sentence."""
+  """Turns exceptions of reading a damaged folder into InputError."""
   try:
     yield
   except (types.InputError, PermissionError, MemoryError):
     raise
-  # The readers below raise what they like: KeyError, RuntimeError, OSError,
+  # The readers raise exceptions of many types: KeyError, RuntimeError, OSError,
   # errors of protocol buffers and of PNG files.
   except Exception as error:
     detail = textwrap.shorten(str(error), 160, placeholder=" ...")
@@ -200,47 +181,65 @@ def refuse_damage(
     ) from error
 
 
+def prepare_call(
+  name: str, data_dir: _DataDir, *, overwrite: bool = False
+) -> str:
+  """The call that prepares a data set, for messages."""
+  arguments = [repr(name)]
+  if name.partition("/")[0] not in _WITHOUT_SOURCE:
+    arguments.append("source=PATH")
+  if data_dir is not None:
+    arguments.append(f"data_dir={os.fspath(data_dir)!r}")
+  if overwrite:
+    arguments.append("overwrite=True")
+  return f"fsl_jax.data.prepare({', '.join(arguments)})"
+
+
 def prepare(
   name: str,
   *,
   source: str | os.PathLike[str] | None = None,
-  data_dir: str | os.PathLike[str] | None = None,
+  data_dir: _DataDir = None,
   overwrite: bool = False,
   skip_bad: bool = False,
   options: Mapping[str, Any] | None = None,
   progress: parallel.Progress | None = None,
 ) -> description.Description:
-  """Makes a data set, or finds that it is there.
+  """Prepares a data set, unless it is prepared already.
 
   Args:
     name: one of `names()`, or image_folder/NAME.
-    source: folder or archive of what it is made from; its form is recognised.
+    source: folder or archive that it is made from; its form is recognised.
       None draws (icons) or downloads (cifar_fs, fc100, omniglot).
-    data_dir: as for `folder`.
-    overwrite: True makes it again; the old one is kept until the new one is
+    data_dir: as for `root`.
+    overwrite: True prepares it again; the old one is kept until the new one is
       complete.
-    skip_bad: True leaves out pictures that cannot be decoded, and records
-      which; False refuses the source, naming all of them.
-    options: choices of the data set, by the names of `option_names`.
+    skip_bad: True leaves out images that cannot be decoded, and records which;
+      False refuses the source, naming all of them.
+    options: choices of the data set, by the names in its builder's OPTIONS.
     progress: called with the things to be worked on and their number; yields
       them.
 
   Returns:
-    What was made or found.
+    What was prepared or found.
 
   Raises:
     InputError: if the source or something in it is missing or wrong, an
       option is unknown, or what was found is damaged.
     OSError: if the folder cannot be written.
   """
-  builder_class = _builder_class(name)
-  if source is not None and not builder_class.TAKES_SOURCE:
+  options = dict(options or {})
+  kind = builder_class(name)
+  if source is not None and not kind.TAKES_SOURCE:
     raise types.InputError(f"{name} is made without a source, got {source}")
-  for option in options or {}:
-    if option not in builder_class.OPTIONS:
-      raise types.unknown_name(f"option of {name}", option, option_names(name))
-  given = None if source is None else _absolute(source)
-  recorded = _recorded(options or {})
+  for option in options:
+    if option not in kind.OPTIONS:
+      raise types.unknown_name(f"option of {name}", option, kind.OPTIONS)
+  given = None
+  if source is not None:
+    # One path has many spellings.
+    given = pathlib.Path(os.path.realpath(paths.local(source, "the source")))
+  recorded = _recorded(options)
   where = folder(name, data_dir)
   found = None if overwrite else describe(name, data_dir)
   if found is not None:
@@ -248,49 +247,62 @@ def prepare(
     return found
   if given is not None and not given.exists():
     raise types.InputError(f"the source {given} does not exist")
-  import tensorflow_datasets as tfds
-
   with folder_lock.working_folder(where.parent) as place:
-    builder = builder_class(data_dir=place / "new")
+    builder = kind(data_dir=place / "new")
     builder.progress = progress
     builder.source = builder.given = given
     builder.downloads = root(data_dir) / "downloads"
     builder.scratch = place / "scratch"
     builder.scratch.mkdir()
-    builder.options = dict(options or {})
-    builder.recorded_options = recorded
+    builder.options, builder.recorded_options = options, recorded
     builder.skip_bad = skip_bad
-    tfds.display_progress_bar(False)
-    try:
-      with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare()
-    except RuntimeError as error:
-      raise _as_os_error(error, where) from error
-    finally:
-      tfds.display_progress_bar(True)
-    made = pathlib.Path(builder.data_dir)
-    # Read back from disk: what loads fast is also what was checked.
+    made = _run(builder, where)
+    # Read back from disk: what is checked here is what is loaded later.
     result = description.read(name, made)
     try:
-      resident.make_usual(result, builder_class.USUAL_SIZE_PX, progress)
-    except OSError as error:  # not of a folder that will be gone
+      resident.make_usual(result, kind.USUAL_SIZE_PX, progress)
+    except OSError as error:  # Its own path names a temporary folder.
       raise OSError(error.errno, error.strerror, os.fspath(where)) from error
-    if where.exists() and overwrite:
-      where.rename(place / "old")
-    if not where.exists():
-      _put(made, where, place / "old")
-    elif description.read(name, where).fingerprint != result.fingerprint:
+    _install(made, where, place / "old", result, overwrite)
+  return require(name, data_dir)
+
+
+def _run(builder: Any, where: pathlib.Path) -> pathlib.Path:
+  """Runs a builder, without what tfds prints; returns the folder it made."""
+  import tensorflow_datasets as tfds
+
+  tfds.display_progress_bar(False)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      builder.download_and_prepare()
+  except RuntimeError as error:
+    # array_record raises it, too, when a file cannot be written.
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+      if (text := os.strerror(number)) in str(error):
+        raise OSError(number, text, os.fspath(where)) from error
+    raise
+  finally:
+    tfds.display_progress_bar(True)
+  return pathlib.Path(builder.data_dir)
+
+
+def _install(
+  made: pathlib.Path,
+  where: pathlib.Path,
+  old: pathlib.Path,
+  result: description.Description,
+  overwrite: bool,
+) -> None:
+  """Moves a folder to its place; if that fails, the old one is put back."""
+  if where.exists() and overwrite:
+    where.rename(old)
+  if where.exists():
+    if description.read(result.name, where).fingerprint != result.fingerprint:
       raise types.InputError(
-        f"another process prepared {name} in {where} meanwhile, from other "
-        "data; overwrite=True makes it again"
+        f"another process prepared {result.name} in {where} meanwhile, from "
+        "other data; overwrite=True makes it again"
       )
-  complete = describe(name, data_dir)
-  assert complete is not None
-  return complete
-
-
-def _put(made: pathlib.Path, where: pathlib.Path, old: pathlib.Path) -> None:
-  """Moves what was made to its place, or else what was there back."""
+    return
   try:
     made.rename(where)
   except BaseException:
@@ -300,7 +312,7 @@ def _put(made: pathlib.Path, where: pathlib.Path, old: pathlib.Path) -> None:
 
 
 def _recorded(options: Mapping[str, Any]) -> dict[str, Any]:
-  """Options to be compared later: of a file, its content counts."""
+  """Options as they are compared later: files by their content."""
   recorded = dict(options)
   if recorded.get("split_file") is not None:
     path = paths.local(recorded["split_file"], "split_file")
@@ -315,7 +327,7 @@ def _refuse_other(
   source: pathlib.Path | None,
   options: Mapping[str, Any],
 ) -> None:
-  """Raises InputError if what is there was made from something else."""
+  """Raises InputError if the prepared data set was made from something else."""
   other = [
     f"{option} {found.options.get(option, 'by default')}, now {value}"
     for option, value in options.items()
@@ -329,34 +341,3 @@ def _refuse_other(
       f"{found.name} is prepared already, with {'; '.join(other)}; "
       "overwrite=True makes it again"
     )
-
-
-def usual_size_px(name: str) -> int | None:
-  """Height and width at which a data set is mostly used; None: its own.
-
-  Raises:
-    InputError: if the name is unknown.
-  """
-  return _builder_class(name).USUAL_SIZE_PX
-
-
-def option_names(name: str) -> tuple[str, ...]:
-  """The choices that `prepare` admits for a data set.
-
-  Raises:
-    InputError: if the name is unknown.
-  """
-  return tuple(_builder_class(name).OPTIONS)
-
-
-def _absolute(source: str | os.PathLike[str]) -> pathlib.Path:
-  # One place has many spellings.
-  return pathlib.Path(os.path.realpath(paths.local(source, "the source")))
-
-
-def _as_os_error(error: RuntimeError, where: pathlib.Path) -> Exception:
-  """What array_record raises when a file cannot be written, by its kind."""
-  for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-    if os.strerror(number) in str(error):
-      return OSError(number, os.strerror(number), os.fspath(where))
-  return error

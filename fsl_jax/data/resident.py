@@ -2,21 +2,23 @@
 
 The images of all splits lie one after another in one file, so that base+val is
 a part of it like any other. The file is made once per image size, from the
-records, which are checked against their fingerprints on the way.
+records, whose fingerprints are checked at the same time.
 """
 
+import contextlib
+import errno
+import hashlib
 import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 import PIL
 
 from fsl_jax import folder_lock
 from fsl_jax.data import (
-  array_file,
   description,
   fingerprint,
   index,
@@ -49,7 +51,7 @@ def make_usual(
   size_px: int | None,
   progress: parallel.Progress | None = None,
 ) -> None:
-  """Makes the array of the usual size, if the data set fits; checks it anyway.
+  """Makes the array of the usual size, or only checks a very large data set.
 
   Args:
     found: the data set.
@@ -57,7 +59,7 @@ def make_usual(
     progress: called with the chunks of a split and their number; yields them.
 
   Raises:
-    ValueError: if the records are not what the data set says they are.
+    ValueError: if the records do not match the description.
     OSError: if it cannot be written.
   """
   size_px = size_px or found.square_size_px
@@ -75,7 +77,7 @@ def make(
   """Decodes all images into the array of a size.
 
   Raises:
-    ValueError: if the records are not what the data set says they are.
+    ValueError: if the records do not match the description.
     OSError: if it cannot be written.
   """
   try:
@@ -101,11 +103,13 @@ def _make(
   with folder_lock.working_folder(found.folder / _FOLDER) as place:
     path = place / "array.npy"
     start, digests = 0, {}
-    with array_file.ArrayFile(path, shape) as file:
+    with _new_array(path, shape) as (file, offset, row_bytes):
       for split in listing.SPLITS:
         stop = start + found.num_images[split]
-        decode(found, split, size_px, file.part(start), progress)
-        digests[split] = file.digest(start, stop)
+        at = offset + start * row_bytes
+        part = _Part(file.fileno(), at, row_bytes)
+        decode(found, split, size_px, part, progress)
+        digests[split] = _digest(file, at, offset + stop * row_bytes)
         start = stop
     array_path, note_path = _paths(found, size_px)
     note = place / "note.json"
@@ -131,7 +135,7 @@ def open_array(
     A view of the file, or None if it is not made.
 
   Raises:
-    ValueError: if the file is not what it was when made.
+    ValueError: if the file has changed since it was made.
   """
   array_path, note_path = _paths(found, size_px)
   try:
@@ -145,27 +149,31 @@ def open_array(
   if array.shape != (total, size_px, size_px, 3) or array.dtype != np.uint8:
     raise ValueError(f"{array_path.name} holds {array.shape} {array.dtype}")
   bounds = np.cumsum([0, *(found.num_images[s] for s in listing.SPLITS)])
+  places = (array.offset + array[0].nbytes * bounds).tolist()
   with open(array_path, "rb") as file:
     for i, split in enumerate(listing.SPLITS):
-      start, stop = (
-        array.offset + array[0].nbytes * bounds[i : i + 2]
-      ).tolist()
       if (
         split in splits
-        and array_file.digest(file, start, stop) != note["sha256"][split]
+        and _digest(file, *places[i : i + 2]) != note["sha256"][split]
       ):
-        raise ValueError(f"{array_path.name} is not as it was when made")
+        raise ValueError(f"{array_path.name} has changed since it was made")
   first = listing.SPLITS.index(splits[0])
   last = listing.SPLITS.index(splits[-1])
   # A plain array over the mapping: nothing is copied.
   return np.asarray(array[bounds[first] : bounds[last + 1]])
 
 
+class _Images(Protocol):
+  """Images that are written by their rows, such as an array."""
+
+  def __setitem__(self, rows: Any, images: Any) -> None: ...
+
+
 def decode(
   found: description.Description,
   split: str,
   size_px: int | None,
-  out: np.ndarray | array_file.Part | None,
+  out: _Images | None,
   progress: parallel.Progress | None = None,
 ) -> np.ndarray:
   """Decodes a split, in parallel, and checks its fingerprint.
@@ -176,13 +184,14 @@ def decode(
     size_px: height and width to resize to.
     out: [n, size_px, size_px, 3] uint8, written in the order of the rows; None
       only checks.
+    progress: called with the chunks of the split and their number.
 
   Returns:
     [n] uint64, as `index.write` takes them, of each record.
 
   Raises:
-    ValueError: if the fingerprint is another than the stored one, or the index
-      is not the order of these images.
+    ValueError: if the fingerprint differs from the stored one, or the index is
+      not the order of these images.
   """
   n = found.num_images[split]
   source = records.of(found, split)
@@ -211,7 +220,6 @@ def decode(
       accumulator.add(names[label], digest)
       found_digests[chunk.start + i] = int.from_bytes(digest[:8], "big")
     if out is not None:
-      assert pixels is not None
       out[rows] = pixels
   actual = accumulator.hexdigest(names)
   if actual != found.fingerprints[split]:
@@ -274,3 +282,54 @@ def _paths(
 ) -> tuple[pathlib.Path, pathlib.Path]:
   folder = found.folder / _FOLDER
   return folder / f"{size_px}px.npy", folder / f"{size_px}px.json"
+
+
+@contextlib.contextmanager
+def _new_array(
+  path: pathlib.Path, shape: tuple[int, ...]
+) -> Iterator[tuple[BinaryIO, int, int]]:
+  """A new .npy file of uint8, to be written in any order of its rows.
+
+  It is not mapped: pages of a mapping would count as memory of the process
+  until the whole array is in it.
+
+  Yields:
+    The unbuffered file, the position of its first row, and the bytes of a row.
+  """
+  array = np.lib.format.open_memmap(
+    path, mode="w+", dtype=np.uint8, shape=shape
+  )
+  offset = array.offset
+  del array
+  with open(path, "r+b", buffering=0) as file:
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+      # A full disk is found now and not after the decoding.
+      os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    yield file, offset, int(np.prod(shape[1:]))
+
+
+class _Part(NamedTuple):
+  """Neighbouring rows of the file of an array."""
+
+  handle: int
+  offset: int
+  row_bytes: int
+
+  def __setitem__(self, rows: np.ndarray, images: np.ndarray) -> None:
+    for row, image in zip(rows, images, strict=True):
+      place = self.offset + int(row) * self.row_bytes
+      if os.pwrite(self.handle, image.data, place) < self.row_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _digest(file: BinaryIO, start: int, stop: int) -> str:
+  """SHA-256 of some bytes of a file, read and not mapped."""
+  hasher = hashlib.sha256()
+  file.seek(start)
+  while start < stop:
+    data = file.read(min(2**20, stop - start))
+    if not data:
+      raise ValueError(f"{file.name} is cut short")
+    hasher.update(data)
+    start += len(data)
+  return hasher.hexdigest()

@@ -1,4 +1,4 @@
-"""Images that do not fit in memory: decoded when they are asked for."""
+"""Images that stay on disk and are decoded when they are indexed."""
 
 import contextlib
 import functools
@@ -11,11 +11,37 @@ from fsl_jax import types
 from fsl_jax.data import index, parallel, pictures, records
 
 
-class StreamedImages:
+class _Rows:
+  """Rows of several splits of one data set, one split after another.
+
+  It is pickled as the names of its files.
+  """
+
+  def __init__(self, parts: Sequence[records.Records]):
+    self._parts = tuple(parts)
+    self._starts = np.cumsum([0, *(part.num_images for part in parts)])
+
+  def __len__(self) -> int:
+    return int(self._starts[-1])
+
+  def _read(
+    self, rows: np.ndarray
+  ) -> Iterator[tuple[int, records.Records, records.Record]]:
+    """Position in `rows`, split and record, for [n] int64 in [0, len)."""
+    part_of = np.searchsorted(self._starts, rows, side="right") - 1
+    for i in np.unique(part_of):
+      part, places = self._parts[i], np.flatnonzero(part_of == i)
+      with _refuse_damage(part):
+        positions = _order(part).positions[rows[places] - self._starts[i]]
+        found = part.read(positions)
+      for place, record in zip(places, found, strict=True):
+        yield int(place), part, record
+
+
+class StreamedImages(_Rows):
   """[n, H, W, 3] uint8 in [0, 255], like an array, but on disk.
 
-  Indexing with rows decodes those images, in this process. It pickles as the
-  names of its files.
+  Indexing with rows decodes those images, in this process.
 
   Args:
     parts: splits of one data set; their rows follow each other.
@@ -26,16 +52,12 @@ class StreamedImages:
   ndim = 4
 
   def __init__(self, parts: Sequence[records.Records], image_size_px: int):
-    self._parts = tuple(parts)
+    super().__init__(parts)
     self._size_px = image_size_px
-    self._starts = np.cumsum([0, *(part.num_images for part in parts)])
 
   @property
   def shape(self) -> tuple[int, int, int, int]:
-    return (int(self._starts[-1]), self._size_px, self._size_px, 3)
-
-  def __len__(self) -> int:
-    return self.shape[0]
+    return (len(self), self._size_px, self._size_px, 3)
 
   def __getitem__(self, rows: Any) -> np.ndarray:
     """Images of a row, a slice or an array of rows, decoded."""
@@ -53,44 +75,26 @@ class StreamedImages:
     flat = chosen.reshape(-1).astype(np.int64)
     if flat.size and not -len(self) <= flat.min() <= flat.max() < len(self):
       raise IndexError(f"row out of range for {len(self)} images")
-    flat = np.where(flat < 0, flat + len(self), flat)
     images = np.empty((flat.size, *self.shape[1:]), np.uint8)
     rule = pictures.Rule(self._size_px)
-    part_of = np.searchsorted(self._starts, flat, side="right") - 1
-    for i in np.unique(part_of):
-      places = np.flatnonzero(part_of == i)
-      found = _read(self._parts[i], flat[places] - self._starts[i])
-      for place, record in zip(places, found, strict=True):
-        with _refuse_damage(self._parts[i], f"image {record.id!r} of "):
-          picture = pictures.decode(record.encoded)
-        images[place] = np.asarray(pictures.fit(picture, rule))
+    rows = np.where(flat < 0, flat + len(self), flat)
+    for place, part, record in self._read(rows):
+      with _refuse_damage(part, f"image {record.id!r} of "):
+        picture = pictures.decode(record.encoded)
+      images[place] = np.asarray(pictures.fit(picture, rule))
     return images.reshape(*chosen.shape, *self.shape[1:])
 
 
-class RecordIds(Sequence[str]):
-  """Ids of the images of splits, read when asked for."""
-
-  def __init__(self, parts: Sequence[records.Records]):
-    self._parts = tuple(parts)
-    self._starts = np.cumsum([0, *(part.num_images for part in parts)])
-
-  def __len__(self) -> int:
-    return int(self._starts[-1])
+class RecordIds(_Rows, Sequence[str]):
+  """Ids of the images of splits, read when they are indexed."""
 
   def __getitem__(self, row: Any) -> Any:
     if isinstance(row, slice):
       return tuple(self[i] for i in range(*row.indices(len(self))))
     if not -len(self) <= row < len(self):
       raise IndexError(f"row {row} out of range for {len(self)} images")
-    row %= len(self)
-    i = int(np.searchsorted(self._starts, row, side="right") - 1)
-    (record,) = _read(self._parts[i], np.asarray([row - self._starts[i]]))
+    ((_, _, record),) = self._read(np.asarray([row % len(self)]))
     return record.id
-
-
-def _read(part: records.Records, rows: np.ndarray) -> list[records.Record]:
-  with _refuse_damage(part):
-    return part.read(_order(part).positions[rows])
 
 
 @functools.lru_cache(maxsize=8)
@@ -101,7 +105,7 @@ def _order(part: records.Records) -> index.Index:
 
 @contextlib.contextmanager
 def _refuse_damage(part: records.Records, what: str = "") -> Iterator[None]:
-  """Turns whatever reading damaged files raises into one sentence."""
+  """Turns exceptions of reading damaged files into InputError."""
   try:
     yield
   except types.InputError:
@@ -124,9 +128,8 @@ def batches(
 
   Args:
     dataset: whose images may be streamed or an array.
-    rows: [steps, B] integers: the images of each batch. Starting in the middle
-      of an epoch is passing the rest of it; a host of several passes its
-      columns.
+    rows: [steps, B] integers: the images of each batch. To start in the middle
+      of an epoch, pass the rest of it; a host of several passes its columns.
     workers: processes; None is one per core, 0 decodes in this process.
 
   Yields:

@@ -43,9 +43,7 @@ from fsl_jax.data import class_lists
 _TABLES = class_lists.load("icons")
 PACKAGES: dict[str, str] = _TABLES["packages"]
 _FONTS: dict[str, dict[str, str]] = _TABLES["fonts"]
-_STYLES = {
-  pack: set(words.split()) for pack, words in _TABLES["styles"].items()
-}
+_STYLES = {k: set(words.split()) for k, words in _TABLES["styles"].items()}
 _SAME_WORD, _SAME_NAME = (
   {other: to for to, others in table.items() for other in others.split()}
   for table in (_TABLES["same_word"], _TABLES["same_name"])
