@@ -1,6 +1,6 @@
 r"""Compiles a program of the library for an accelerator that is not attached.
 
-  pip install "fsl_jax[aot]"
+  pip install -e '.[aot]'
   JAX_PLATFORMS=cpu python experiments/compile_for.py --device=h200 \
       --backbone=wrn_28_10 --dtype=bfloat16
 

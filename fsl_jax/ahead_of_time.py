@@ -2,8 +2,8 @@
 
 A compiler plugin turns a program into machine code for a device that it knows
 by description only. That shows errors, memory, operations and bytes moved, but
-no time. `pip install "fsl_jax[aot]"` installs the plugins for TPUs and NVIDIA
-GPUs; run with JAX_PLATFORMS=cpu.
+no time. `pip install "jax[tpu,cuda12-local]"` installs the plugins for TPUs and
+NVIDIA GPUs; run with JAX_PLATFORMS=cpu.
 """
 
 import dataclasses
@@ -117,7 +117,7 @@ def chips(name: str, count: int = 1) -> list[Any]:
     # Each plugin has errors of its own for being absent.
     raise types.InputError(
       f"no compiler for {name} is available ({_first_line(error)}); type: "
-      'pip install "fsl_jax[aot]"'
+      'pip install "jax[tpu,cuda12-local]"'
     ) from error
   if not 1 <= count <= len(topology.devices):
     raise types.InputError(

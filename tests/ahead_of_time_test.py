@@ -98,5 +98,5 @@ def test_unknown_devices_are_refused():
 def test_a_missing_plugin_is_named():
   if importlib.util.find_spec("jax_cuda12_plugin") is not None:
     pytest.skip("it is installed")
-  with pytest.raises(types.InputError, match=r"fsl_jax\[aot\]"):
+  with pytest.raises(types.InputError, match=r"jax\[tpu,cuda12-local\]"):
     ahead_of_time.chips("h200")
