@@ -62,7 +62,7 @@ _OVERWRITE = flags.DEFINE_bool(
 _SKIP_BAD = flags.DEFINE_bool(
   "skip_bad",
   False,
-  "Leave out, and name, pictures that cannot be decoded and other files.",
+  "Leave out, and name, images that cannot be decoded and other files.",
 )
 # Those that not every data set has.
 _OPTIONS = (
@@ -76,7 +76,7 @@ _OPTIONS = (
   flags.DEFINE_integer(
     "max_megapixels",
     None,
-    f"Largest picture that is decoded, {pictures.MAX_MEGAPIXELS} by default; "
+    f"Largest image that is decoded, {pictures.MAX_MEGAPIXELS} by default; "
     "JPEGs above that are read at a reduced size.",
   ),
   flags.DEFINE_string(

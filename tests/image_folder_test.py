@@ -18,7 +18,7 @@ _NAMES = [f"class {i:02d}" for i in range(20)]
 
 
 def _write(root: pathlib.Path, names: list[str]) -> pathlib.Path:
-  """Files whose bytes are their names; no picture is decoded here."""
+  """Files whose bytes are their names; no image is decoded here."""
   for name in names:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,8 +121,8 @@ class TestClasses:
   def test_all_that_is_wrong_is_named(self, tmp_path: pathlib.Path) -> None:
     files = [*_classes(["a", "b"]), "c/notes.txt", "a/x.heic", "b/x/without"]
     message = _refusal(_write(tmp_path / "source", files), tmp_path)
-    assert "1 class folder has no picture (c)" in message
-    assert "2 of its files: no picture of a known format" in message
+    assert "1 class folder has no image (c)" in message
+    assert "2 of its files: no image of a known format" in message
     assert "(a/x.heic, b/x/without)" in message
     assert "skip_bad=True" in message
 
@@ -136,7 +136,7 @@ class TestClasses:
     self, tmp_path: pathlib.Path
   ) -> None:
     source = _write(tmp_path / "source", [*_classes(["a", "b"]), "1.jpg"])
-    assert "1 pictures beside" in _find(source, tmp_path).form
+    assert "1 images beside" in _find(source, tmp_path).form
 
   def test_pictures_a_level_too_deep(self, tmp_path: pathlib.Path) -> None:
     """Neither animals and things nor images and masks are classes."""
@@ -148,7 +148,7 @@ class TestClasses:
       above = sorted({name.split("/")[0] for name in names})
       source = _write(root / "plain", _classes(names))
       message = _refusal(source, tmp_path)
-      assert message.startswith(f"{source} cannot be used: pictures lie deeper")
+      assert message.startswith(f"{source} cannot be used: images lie deeper")
       at = ", ".join(str(source / name) for name in above)
       assert f"point source at the folder that holds the classes ({at})" in (
         message
@@ -157,7 +157,7 @@ class TestClasses:
       preview = _write(
         root / "preview", [*_classes(names), f"{above[0]}/preview.jpg"]
       )
-      assert "pictures lie deeper" in _refusal(preview, tmp_path)
+      assert "images lie deeper" in _refusal(preview, tmp_path)
       mixed = [name for name in names if name.startswith(above[1])]
       mixed = _classes([*mixed, "dog", "owl"])
       message = _refusal(_write(root / "mixed", mixed), tmp_path)
@@ -214,13 +214,13 @@ class TestClasses:
   ) -> None:
     files = [*_classes(["animals/cat", "animals/dog"]), "things/car/1.heic"]
     message = _refusal(_write(tmp_path / "source", files), tmp_path)
-    assert "no picture of a known format (things/car/1.heic)" in message
+    assert "no image of a known format (things/car/1.heic)" in message
 
   def test_the_only_folder_with_pictures_is_a_class(
     self, tmp_path: pathlib.Path
   ) -> None:
     source = _write(tmp_path / "source", ["a/1.jpg", "b/notes.txt"])
-    assert "no picture (b)" in _refusal(source, tmp_path)
+    assert "no image (b)" in _refusal(source, tmp_path)
 
   def test_a_single_class(self, tmp_path: pathlib.Path) -> None:
     source = _write(tmp_path / "source", _classes(["a"]))
@@ -229,7 +229,7 @@ class TestClasses:
   def test_an_endless_link(self, tmp_path: pathlib.Path) -> None:
     source = _write(tmp_path / "source", ["a.txt"])
     (source / "self").symlink_to(source)
-    assert "no picture" in _refusal(source, tmp_path)
+    assert "no image" in _refusal(source, tmp_path)
 
 
 _JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
@@ -244,7 +244,7 @@ def _prepended(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
 
 
 class TestBytes:
-  """Names that are no names of pictures: the bytes count."""
+  """Names that are no names of images: the bytes count."""
 
   def test_pictures_by_other_names(self, tmp_path: pathlib.Path) -> None:
     names = ["a/1", "a/2.jpg_large", "b/img.001", "b/page.html", "b/x"]
@@ -272,7 +272,7 @@ class TestBytes:
     _write(source, _classes(["a", "b"]))
     message = _refusal(source, tmp_path)
     for part in (
-      "1 of its files: HEIC picture; install pillow-heif, or convert",
+      "1 of its files: HEIC image; install pillow-heif, or convert",
       "(a/1.heic)",
       "video; save its frames",
       "(a/2.mov)",
@@ -280,7 +280,7 @@ class TestBytes:
       "(a/3.nef)",
       "SVG drawing",
       "empty file (a/5)",
-      "1 class folder has no picture (c)",
+      "1 class folder has no image (c)",
       "skip_bad=True",
     ):
       assert part in message
@@ -495,7 +495,7 @@ class TestSplitFolders:
     )
 
   def test_with_an_empty_one(self, tmp_path: pathlib.Path) -> None:
-    """The only one with pictures is not taken for the data."""
+    """The only one with images is not taken for the data."""
     files = [*_classes(["train/a", "train/b", "train/c"]), "test/readme"]
     assert "test has no class" in _refusal(
       _write(tmp_path / "source", files), tmp_path

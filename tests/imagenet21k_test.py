@@ -30,7 +30,7 @@ class _Small(imagenet21k.Imagenet21k, skip_registration=True):
 
 
 def _pictures(name: str, count: int) -> dict[str, bytes]:
-  # No picture is decoded while listing, so any bytes do.
+  # No image is decoded while listing, so any bytes do.
   return {f"{name}_{i}.JPEG": f"{name}-{i}".encode() * 50 for i in range(count)}
 
 

@@ -246,8 +246,8 @@ class TestBad:
     ("encoded", "reason"),
     [
       (b"", "the file is empty"),
-      (b"not found\n" * 20, "no picture of a known format"),
-      (_PNG[:10], "no picture of a known format"),
+      (b"not found\n" * 20, "no image of a known format"),
+      (_PNG[:10], "no image of a known format"),
       (_PNG[: len(_PNG) // 2], "truncated"),
       (_JPEG[: len(_JPEG) // 2], "truncated"),
       (_PNG[:3000] + b"\0" * 200 + _PNG[3200:], ""),

@@ -52,7 +52,7 @@ class TestBadPictures:
     with pytest.raises(types.InputError) as caught:
       tiny_source.prepare(spoilt, data_dir)
     message = str(caught.value)
-    assert message.startswith("3 of 21 pictures in")
+    assert message.startswith("3 of 21 images in")
     for name in ("base/ant/1.png", "base/cat/0.png", "novel/gnu/2.png"):
       assert f"{name}: " in message
     assert "skip_bad=True" in message
@@ -86,7 +86,7 @@ class TestBadPictures:
   def test_nothing_usable_at_all(self, source, data_dir):
     for path in source.glob("*/*/*"):
       path.write_bytes(b"")
-    with pytest.raises(types.InputError, match="no usable picture is left"):
+    with pytest.raises(types.InputError, match="no usable image is left"):
       tiny_source.prepare(source, data_dir, skip_bad=True)
 
 

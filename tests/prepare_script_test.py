@@ -38,7 +38,7 @@ def test_from_the_source_to_the_account(source, data_dir):
   refused = _run(name, where, start)
   assert refused.returncode == 1
   assert refused.stderr.count("\n") == 2
-  assert "error: 1 of 22 pictures in" in refused.stderr
+  assert "error: 1 of 22 images in" in refused.stderr
   assert "val/eel/0.png: the file is empty" in refused.stderr
 
   done = _run(name, where, start, "--skip_bad", "--size_px=12")

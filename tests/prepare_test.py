@@ -323,7 +323,7 @@ class TestAgain:
 
 
 def test_memory_does_not_grow_with_the_pictures(tmp_path, data_dir):
-  """No more pictures are held than a chunk, those waiting, and one."""
+  """No more images are held than a chunk, those waiting, and one."""
   import gc
 
   source = tiny_source.write(tmp_path / "source", {"novel": {"a": 400}})

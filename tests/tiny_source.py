@@ -1,4 +1,4 @@
-"""A data set of a few small pictures in folders, and a builder that lists it.
+"""A data set of a few small images in folders, and a builder that lists it.
 
 The source is a folder SPLIT/CLASS/PICTURE. The listing can be shuffled, which
 must not change what is prepared.
@@ -68,7 +68,7 @@ def write(
   size: tuple[int, int] = (6, 6),
   seed: int = 0,
 ) -> pathlib.Path:
-  """Writes pictures of noise, all different, [height, width] = size."""
+  """Writes images of noise, all different, [height, width] = size."""
   rng = np.random.default_rng(seed)
   for split, classes in counts.items():
     for name, count in classes.items():
@@ -88,7 +88,7 @@ def prepare(
 
 
 def pixels_by_class(source: pathlib.Path, split: str) -> dict[str, set[bytes]]:
-  """The pixels of the pictures in the folders, read without the library."""
+  """The pixels of the images in the folders, read without the library."""
   return {
     folder.name: {
       np.asarray(Image.open(path).convert("RGB")).tobytes()

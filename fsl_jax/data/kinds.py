@@ -9,8 +9,8 @@ NUM_BYTES = 256
 """As many of a file tell what it is."""
 
 PICTURE = "picture"
-HEIC = "HEIC picture"
-NONE = "no picture of a known format"
+HEIC = "HEIC image"
+NONE = "no image of a known format"
 
 # Where the bytes begin, and what such a file is.
 _SIGNATURES = (
@@ -30,8 +30,8 @@ _SIGNATURES = (
   (8, b"WEBP", PICTURE),
   (0, b"\0\0\0\x0cjP  ", PICTURE),
   (0, b"\xff\x4f\xff\x51", PICTURE),
-  (0, b"\xff\x0a", "JPEG XL picture"),
-  (0, b"\0\0\0\x0cJXL ", "JPEG XL picture"),
+  (0, b"\xff\x0a", "JPEG XL image"),
+  (0, b"\0\0\0\x0cJXL ", "JPEG XL image"),
   (8, b"AVI ", "video"),
   (0, b"\x1a\x45\xdf\xa3", "video"),
   (0, b"\0\0\1\xba", "video"),
@@ -66,7 +66,7 @@ _RAW = (
 _REMEDIES = {
   HEIC: "install pillow-heif, or convert it to JPEG or PNG",
   "RAW photograph": "develop it to JPEG, PNG or TIFF",
-  "JPEG XL picture": "convert it to JPEG or PNG",
+  "JPEG XL image": "convert it to JPEG or PNG",
   "SVG drawing": "draw it as PNG",
   "Photoshop document": "save it as PNG",
   "PDF document": "save its pages as PNG",

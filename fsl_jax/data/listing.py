@@ -1,6 +1,6 @@
-"""What a source holds, before any picture is decoded.
+"""What a source holds, before any image is decoded.
 
-Forms (`builders`) look at what the user has and say which classes and pictures
+Forms (`builders`) look at what the user has and say which classes and images
 are in it; everything after that is common to all data sets.
 """
 
@@ -15,7 +15,7 @@ SPLITS = ("base", "val", "novel")
 
 
 class FileRange(NamedTuple):
-  """An encoded picture in a file; picklable, read where it is decoded."""
+  """An encoded image in a file; picklable, read where it is decoded."""
 
   path: str
   offset: int = 0
@@ -23,36 +23,36 @@ class FileRange(NamedTuple):
 
 
 class ZipMember(NamedTuple):
-  """An encoded picture in a zip archive."""
+  """An encoded image in a zip archive."""
 
   path: str
   name: str
 
 
 Picture = FileRange | ZipMember | bytes | np.ndarray
-"""Where a picture is, its encoded bytes, or its pixels: uint8, [H, W, 3] RGB or
+"""Where an image is, its encoded bytes, or its pixels: uint8, [H, W, 3] RGB or
 [H, W] grey, in [0, 255]."""
 
 
 class Entry(NamedTuple):
-  """One picture of a source."""
+  """One image of a source."""
 
   class_name: str
-  id: str  # says which picture it is, such as its path within the source
+  id: str  # says which image it is, such as its path within the source
   picture: Picture
   group: str = ""  # what it shares with other classes: designer, alphabet, ...
 
 
 class Listing(NamedTuple):
-  """All pictures of a source.
+  """All images of a source.
 
   Attributes:
     form: what it was recognised as, such as "official binary archive".
     num_images: by split ("base", "val", "novel"), then by class name, in the
       order in which the classes get their labels.
-    entries: all pictures of a split; a new iterator at every call. Pictures of
+    entries: all images of a split; a new iterator at every call. Images of
       a class need not be together.
-    left_out: files that are no pictures or cannot be read, and why; only where
+    left_out: files that are no images or cannot be read, and why; only where
       they may be left out.
   """
 

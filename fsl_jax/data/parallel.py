@@ -43,7 +43,7 @@ MIN_PICTURES = 5000
 
 
 def num_workers(num_pictures: int) -> int:
-  """Worker processes worth starting: 0 for few pictures, else one per core."""
+  """Worker processes worth starting: 0 for few images, else one per core."""
   return 0 if num_pictures < MIN_PICTURES else one_per_core()
 
 
@@ -69,7 +69,7 @@ def ordered(
 
   Args:
     function: of a module, so that it can be pickled.
-    items: each worth milliseconds of work, such as a chunk of pictures.
+    items: each worth milliseconds of work, such as a chunk of images.
     workers: processes; 0 works in this one.
 
   Yields:
@@ -105,7 +105,7 @@ def ordered(
   # Killed, or what came back could not be held.
   except loky.process_executor.BrokenProcessPool as error:
     raise types.InputError(
-      "a worker process was killed while it decoded pictures, or its result "
+      "a worker process was killed while it decoded images, or its result "
       f"is too large; most often the machine ran out of memory ({error})"
     ) from error
   finally:

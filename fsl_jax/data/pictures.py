@@ -1,4 +1,4 @@
-"""From the bytes of any picture to square uint8 RGB, by one written rule."""
+"""From the bytes of any image to square uint8 RGB, by one written rule."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ _FORMATS = (
   *("TGA", "TIFF", "WEBP"),
 )
 
-# Formats whose own bytes are kept when a picture needs no change.
+# Formats whose own bytes are kept when an image needs no change.
 _KEPT_FORMATS = ("PNG", "JPEG", "MPO")
 
 MAX_MEGAPIXELS = 179
@@ -36,7 +36,7 @@ _BYTES_PER_PIXEL = 8  # 16 bits in four channels, not compressed
 
 _ORIENTATION = 0x0112  # the EXIF tag
 
-# What makes a picture upright, by the value of the tag. ImageOps.exif_transpose
+# What makes an image upright, by the value of the tag. ImageOps.exif_transpose
 # also writes the tags anew, which fails where any other one is damaged.
 _TURNS = {
   2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,14 +52,14 @@ _WHITE = (255, 255, 255, 255)
 
 
 class Rule(NamedTuple):
-  """How pictures become the images of a data set.
+  """How images become the images of a data set.
 
   Attributes:
-    size_px: height and width of the result; None keeps those of the picture.
-    fit: "squash" stretches the picture to a square, "crop" takes the largest
+    size_px: height and width of the result; None keeps those of the image.
+    fit: "squash" stretches the image to a square, "crop" takes the largest
       square at its centre first.
     upright: True turns photographs as their camera says (EXIF orientation).
-    max_megapixels: of a picture; larger ones are refused. One above
+    max_megapixels: of an image; larger ones are refused. One above
       `MAX_MEGAPIXELS` is first reduced by a whole factor that leaves twice
       `size_px` or more; a JPEG already by its decoder, at 1/2, 1/4 or 1/8 of
       its size, so that it is never whole in memory.
@@ -72,7 +72,7 @@ class Rule(NamedTuple):
 
   @property
   def max_bytes(self) -> int:
-    """Of an encoded picture."""
+    """Of an encoded image."""
     if self.max_megapixels <= MAX_MEGAPIXELS:
       return _MAX_BYTES
     return max(_MAX_BYTES, self.max_megapixels * 10**6 * _BYTES_PER_PIXEL)
@@ -86,35 +86,35 @@ class Rule(NamedTuple):
 
 
 class Examined(NamedTuple):
-  """One picture, ready to be stored."""
+  """One image, ready to be stored."""
 
   encoded: bytes  # PNG or JPEG; `decode` of it gives the image
   digest: bytes  # [32], `fingerprint.of_image` of the image
   size: tuple[int, int]  # height, width of the image
-  resized: bool  # whether the rule changed the picture's size
+  resized: bool  # whether the rule changed the image's size
 
 
 class Bad(NamedTuple):
-  """A picture that cannot be used."""
+  """An image that cannot be used."""
 
   reason: str
 
 
 def decode(encoded: bytes) -> Image.Image:
-  """Decodes a picture of any mode to 8-bit RGB.
+  """Decodes an image of any mode to 8-bit RGB.
 
   Grey becomes three equal channels, palettes and CMYK their colours, 16-bit
   grey is scaled to 8 bits, and what is transparent lies on white.
 
   Raises:
-    Exception: whatever Pillow raises for bytes that are no whole picture.
+    Exception: whatever Pillow raises for bytes that are no whole image.
   """
   # Filters of warnings are left alone here: threads decode, and share them.
   return _to_rgb(_open(encoded))
 
 
 def fit(picture: Image.Image, rule: Rule) -> Image.Image:
-  """Applies the size and the fit of a rule to an RGB picture."""
+  """Applies the size and the fit of a rule to an RGB image."""
   if rule.size_px is None:
     return picture
   size = (rule.size_px, rule.size_px)
@@ -130,7 +130,7 @@ def fit(picture: Image.Image, rule: Rule) -> Image.Image:
 
 
 def examine(source: listing.Picture, rule: Rule) -> Examined | Bad:
-  """Decodes a picture, applies the rule, and encodes what is to be stored.
+  """Decodes an image, applies the rule, and encodes what is to be stored.
 
   Not for several threads at once with different `rule.max_megapixels`: Pillow
   has one limit for all.
@@ -164,7 +164,7 @@ def _examine(source: listing.Picture, rule: Rule) -> Examined | Bad:
     raise
   except types.InputError as error:
     return Bad(str(error))
-  # Damaged pictures make the decoders raise almost anything.
+  # Damaged images make the decoders raise almost anything.
   except Exception as error:
     return Bad(f"{type(error).__name__}: {error}")
 
@@ -210,7 +210,7 @@ def _examine_encoded(encoded: bytes, rule: Rule) -> Examined | Bad:
 
 
 def _reduced(picture: Image.Image, rule: Rule) -> Image.Image:
-  """A huge picture at a size from which little memory is needed."""
+  """A huge image at a size from which little memory is needed."""
   width, height = picture.size
   if width * height <= MAX_MEGAPIXELS * 10**6 or rule.size_px is None:
     return picture
@@ -232,7 +232,7 @@ def _png(picture: Image.Image) -> bytes:
 
 @contextlib.contextmanager
 def _pixel_limit(megapixels: int) -> Iterator[None]:
-  """Makes Pillow refuse larger pictures."""
+  """Makes Pillow refuse larger images."""
   before = Image.MAX_IMAGE_PIXELS
   if megapixels != MAX_MEGAPIXELS:
     Image.MAX_IMAGE_PIXELS = megapixels * 10**6 // 2  # it refuses twice as many
@@ -267,7 +267,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(picture: Image.Image) -> Image.Image:
-  """8-bit grey of a picture with more bits; Pillow itself would clip it."""
+  """8-bit grey of an image with more bits; Pillow itself would clip it."""
   values = np.asarray(picture)
   if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
     raise types.InputError(f"pixels of mode {picture.mode} have no known range")

@@ -1,6 +1,6 @@
 """What the builders of all data sets have in common.
 
-A builder looks at a source and lists its pictures (`find`); here they are
+A builder looks at a source and lists its images (`find`); here they are
 decoded in parallel, brought to the rule's size, checked, and written in the
 order of the listing, a bounded number of them in memory at a time.
 """
@@ -27,8 +27,8 @@ from fsl_jax.data import (
 )
 from fsl_jax.data.builders import split_writer
 
-_CHUNK = 64  # pictures
-_MAX_LISTED = 1000  # bad pictures
+_CHUNK = 64  # images
+_MAX_LISTED = 1000  # bad images
 
 
 class FromSource(tfds.core.GeneratorBasedBuilder):
@@ -82,7 +82,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
 
   @abc.abstractmethod
   def find(self) -> listing.Listing:
-    """Looks at `self.source` and lists what is there, no picture decoded.
+    """Looks at `self.source` and lists what is there, no image decoded.
 
     Raises:
       InputError: if it is not this data set, or not whole.
@@ -172,7 +172,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
   def _examined(
     self, found: listing.Listing
   ) -> Iterator[tuple[str, listing.Entry, pictures.Examined | pictures.Bad]]:
-    """Every picture of the source, decoded in parallel, in order."""
+    """Every image of the source, decoded in parallel, in order."""
     rule = self.rule()
 
     def chunks() -> Iterator[_Chunk]:
@@ -191,7 +191,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
     found: listing.Listing,
     writers: Mapping[str, split_writer.SplitWriter],
   ) -> "_Tally":
-    """Writes all pictures.
+    """Writes all images.
 
     Raises:
       InputError: naming all that are unusable, unless they may be skipped.
@@ -215,7 +215,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
       if len(lines) < len(tally.bad):
         lines.append(f"and {len(tally.bad) - len(lines):,} more")
       raise types.InputError(
-        f"{len(tally.bad):,} of {found.num_pictures:,} pictures in "
+        f"{len(tally.bad):,} of {found.num_pictures:,} images in "
         f"{self.source} cannot be used; mend them, or leave them out with "
         "skip_bad=True:\n  " + "\n  ".join(lines)
       )
@@ -226,7 +226,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
     ]
     if empty:
       raise types.InputError(
-        f"no usable picture is left of {listing.shorten(empty)}"
+        f"no usable image is left of {listing.shorten(empty)}"
       )
     return tally
 

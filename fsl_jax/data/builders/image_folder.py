@@ -1,4 +1,4 @@
-"""A folder of class folders of pictures: the user's own data."""
+"""A folder of class folders of images: the user's own data."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -39,7 +39,7 @@ class ImageFolder(from_source.FromSource):
 
   name = "image_folder"
   DESCRIPTION = """\
-Pictures of the user's own, one folder per class.
+Images of the user's own, one folder per class.
 """
   RULE = pictures.Rule(size_px=84, fit="crop", upright=True)
   OPTIONS = (
@@ -49,7 +49,7 @@ Pictures of the user's own, one folder per class.
   HAS_VARIANTS = True
   WHERE = (
     "It is a folder of yours, or an archive of it, with one folder per class; "
-    "or with folders base, val and novel of class folders; or with pictures "
+    "or with folders base, val and novel of class folders; or with images "
     f"beside {image_labels.COLUMNS}."
   )
 
@@ -110,7 +110,7 @@ Pictures of the user's own, one folder per class.
     form = f"{what} in a {place.kind}, {how}"
     beside = 0 if tables else _num_beside(place, parents)
     if beside:
-      form += f"; {beside} pictures beside the class folders left out"
+      form += f"; {beside} images beside the class folders left out"
     return listing.Listing(form, num_images, entries, tuple(found.left_out))
 
   def _named_table(self, place: tree.Tree, top: str) -> tree.File | None:
@@ -142,7 +142,7 @@ def only_archive(place: tree.Tree, folder: str = "") -> tree.File | None:
 
 
 def _only_table(place: tree.Tree, folder: str) -> tree.File | None:
-  """The table of labels beside or above pictures in no class folders.
+  """The table of labels beside or above images in no class folders.
 
   Raises:
     InputError: if there are several.
@@ -173,7 +173,7 @@ def _top(
   """The tree, and the folder in it, that holds the classes or splits.
 
   A folder or archive often holds a single folder, or a folder an archive; or
-  one folder of pictures beside others of annotations.
+  one folder of images beside others of annotations.
   """
   top = ""
   for _ in range(_DEPTH):
@@ -201,9 +201,9 @@ def _top(
 def _up_to_two_with_data(
   place: tree.Tree, top: str, folders: list[str]
 ) -> list[str]:
-  """Those that hold a file that is a picture or may be one, until the second.
+  """Those that hold a file that is an image or may be one, until the second.
 
-  A folder of pictures of an unknown format must not pass for annotations.
+  A folder of images of an unknown format must not pass for annotations.
   """
   found = []
   for name in folders:
@@ -247,7 +247,7 @@ def _split_folders(place: tree.Tree, top: str) -> dict[str, str] | None:
 
 
 def _has_pictures(place: tree.Tree, folder: str) -> bool:
-  """Whether pictures lie in a folder itself, readable or not."""
+  """Whether images lie in a folder itself, readable or not."""
   some = (kinds.PICTURE, kinds.HEIC)
   return any(class_folders.kind_of(f) in some for f in place.files(folder))
 

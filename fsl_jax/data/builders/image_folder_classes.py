@@ -1,4 +1,4 @@
-"""Folders of classes and their pictures, and what can be wrong with them."""
+"""Class folders and tables of labels: their images, and what may be wrong."""
 
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -20,22 +20,22 @@ _NO_PICTURES = (
   *("pkl", "py", "rst", "sh", "toml", "tsv", "txt", "url", "xls", "xlsx"),
   *("xml", "yaml", "yml"),
 )
-# What cameras and editors put beside a picture; some hold a small copy of it.
+# Files of cameras and editors beside an image; some hold a small copy of it.
 _SIDECARS = ("aae", "dop", "pp3", "thm", "xmp")
 _NO_PICTURE_NAMES = ("authors", "copying", "icon\r", "license", "readme")
 
 LAYOUT = (
-  "expected one folder per class with its pictures in it (CLASS/PICTURE.jpg), "
+  "expected one folder per class with its images in it (CLASS/IMAGE.jpg), "
   "or folders base, val and novel (or train, val and test) of such folders, or "
-  f"pictures beside {image_labels.COLUMNS}"
+  f"images beside {image_labels.COLUMNS}"
 )
 
 
 class Class(NamedTuple):
-  """A class and its pictures."""
+  """A class and its images."""
 
-  split: str  # "" if the folders do not say
-  folders: tuple[str, ...]  # all pictures below them
+  split: str  # "" if the folders do not define it
+  folders: tuple[str, ...]  # all images below them
   files: tuple[str, ...]  # and these
   num_images: int
 
@@ -52,20 +52,20 @@ class Class(NamedTuple):
 
 
 class Found(NamedTuple):
-  """What was found."""
+  """All classes of a source."""
 
   classes: dict[str, Class]
-  left_out: list[str]  # what is no picture, and why
-  root: str  # what names of files are shown without
+  left_out: list[str]  # files that are no images, and why
+  root: str  # folder that names of files are relative to
 
 
 def is_picture(base: str) -> bool:
-  """Whether a file of this name is taken for a picture."""
+  """Whether a file of this name is taken for an image."""
   return ending(base) in _PICTURES
 
 
 def is_no_picture(base: str) -> bool:
-  """Whether a file of this name is taken for none."""
+  """Whether a file of this name is taken for something else."""
   return (
     ending(base) in (*_NO_PICTURES, *_SIDECARS)
     or base.lower() in _NO_PICTURE_NAMES
@@ -73,10 +73,10 @@ def is_no_picture(base: str) -> bool:
 
 
 def kind_of(file: tree.File) -> str:
-  """What a file is, see `kinds.of`; "" for what often lies beside pictures.
+  """The kind of a file, see `kinds.of`; "" for files that go with images.
 
-  Names of pictures are believed until they are decoded; all other files are
-  opened, because pictures have other names too, or none.
+  Endings of images are trusted until they are decoded; all other files are
+  opened, because images have other endings too, or none.
   """
   if is_picture(file.base):
     return kinds.PICTURE
@@ -92,139 +92,172 @@ def find(
   place: tree.Tree,
   parents: Mapping[str, str],
   *,
-  tables: Mapping[str, tree.File] | None = None,
+  tables: Mapping[str, tree.File],
   join: bool = False,
   skip: bool = False,
 ) -> Found:
-  """All classes by name, their pictures counted.
+  """All classes by name, their images counted.
 
   Args:
     place: where.
-    parents: folders of class folders or of pictures with a table, with the
+    parents: folders of class folders or of images with a table, with the
       split that they stand for.
-    tables: by parent, where pictures lie in no class folders.
+    tables: by parent, where images lie in no class folders.
     join: whether several of `parents` may have the same classes.
-    skip: whether files that are no pictures, or cannot be read, are left out.
+    skip: whether files that are no images, or cannot be read, are left out.
 
   Raises:
     InputError: naming all folders and files that are not as expected.
   """
-  classes: dict[str, Class] = {}
-  no_pictures: dict[str, list[str]] = {}  # files by what they are
-  empty: list[str] = []  # folders
-  of_key: dict[str, str] = {}  # folder by what names must differ in
-  shared: dict[str, str] = {}  # classes of several splits; a folder of each
-  deep: dict[str, list[str]] = {}  # folders of pictures, by class folder
-  missing: list[str] = []  # files of tables
-  problems = []
+  search = _Search(place, join)
   root = ""
-
-  def add(name: str, split: str, folders=(), files=(), count: int = 0) -> None:
-    before = classes.get(name, Class(split, (), (), 0))
-    classes[name] = Class(
-      before.split,
-      (*before.folders, *folders),
-      (*before.files, *files),
-      before.num_images + count,
-    )
-
   for parent, split in parents.items():
-    if tables is not None and parent in tables:
-      read = image_labels.read(place, tables[parent], parent)
-      missing += [tree.join(read.root, name) for name in read.missing]
-      root = read.root if len(parents) == 1 else ""
-      for name, names in read.names.items():
-        other = of_key.setdefault(_key(name), tree.join(parent, name))
-        if _above(other) != parent and not join:
-          shared[tree.join(parent, name)] = other
-        if _base(other) != name and (join or _above(other) == parent):
-          problems.append(f"{_base(other)!a} and {name!a} differ only in case")
-        files = [tree.join(read.root, file) for file in names]
-        add(name, split, files=files, count=len(files))
-      continue
-    folders = place.folders(parent)
+    if parent in tables:
+      read = search.table(tables[parent], parent, split)
+      root = read if len(parents) == 1 else ""
+    else:
+      search.class_folders(parent, split)
+  search.refuse(skip)
+  return Found(search.classes, search.left_out(), root)
+
+
+class _Search:
+  """The classes found so far, and what is wrong with them."""
+
+  def __init__(self, place: tree.Tree, join: bool):
+    self._place, self._join = place, join
+    self.classes: dict[str, Class] = {}
+    # Folder of each class, by its name without case and Unicode form.
+    self._of_key: dict[str, str] = {}
+    self._no_pictures: dict[str, list[str]] = {}  # files by kind
+    self._empty: list[str] = []  # folders
+    self._missing: list[str] = []  # files of tables
+    self._shared: dict[str, str] = {}  # classes of several splits, and a folder
+    self._deep: dict[str, list[str]] = {}  # folders of images, by class folder
+    self._problems: list[str] = []
+
+  def table(self, table: tree.File, parent: str, split: str) -> str:
+    """Adds the classes of a table; returns the folder of its files."""
+    read = image_labels.read(self._place, table, parent)
+    self._missing += [tree.join(read.root, name) for name in read.missing]
+    for name, names in read.names.items():
+      other = self._of_key.setdefault(_key(name), tree.join(parent, name))
+      if _above(other) != parent and not self._join:
+        self._shared[tree.join(parent, name)] = other
+      if _base(other) != name and (self._join or _above(other) == parent):
+        self._problems.append(
+          f"{_base(other)!a} and {name!a} differ only in case"
+        )
+      files = tuple(tree.join(read.root, file) for file in names)
+      self._add(name, Class(split, (), files, len(files)))
+    return read.root
+
+  def class_folders(self, parent: str, split: str) -> None:
+    """Adds the class folders of a folder."""
+    folders = self._place.folders(parent)
     if not folders:
-      problems.append(f"{place.path / parent} has no class folders")
+      self._problems.append(f"{self._place.path / parent} has no class folders")
     for base in folders:
       folder = tree.join(parent, base)
       name = unicodedata.normalize("NFC", base)
-      other = of_key.setdefault(_key(name), folder)
-      if _above(other) != parent and not join:
-        shared[folder] = other
+      other = self._of_key.setdefault(_key(name), folder)
+      if _above(other) != parent and not self._join:
+        self._shared[folder] = other
         continue
       same_name = unicodedata.normalize("NFC", _base(other)) == name
       if other != folder and (_above(other) == parent or not same_name):
-        problems.append(
+        self._problems.append(
           f"{other!a} and {folder!a} differ only in case or Unicode form"
         )
         continue
-      count, own = 0, 0
-      below = set()  # folders with pictures
-      for file in place.walk(folder):
-        kind = kind_of(file)
-        if kinds.is_readable(kind):
-          count += 1
-          if (within := _above(file.name)) == folder:
-            own += 1
-          else:
-            below.add(within)
-        elif kind:
-          no_pictures.setdefault(kind, []).append(file.name)
-      if not count:
-        empty.append(folder)
-        continue
-      # With most of its pictures in several folders below, this may be no class
-      # but what holds classes, such as animals/cat and animals/dog; a picture
-      # or two beside these prove nothing. Each folder is asked by itself, since
-      # one alone among true classes may be such. Pictures of a single folder
-      # (CLASS/images) are the same class at either level.
-      if len(below) > 1 and own < count - own:
-        deep[folder] = sorted(below)
-      add(name, split, folders=[folder], count=count)
-  if problems:
-    problems = [f"{listing.shorten(problems)}; {LAYOUT}"]
-  left_out = [
-    *(
-      f"{name}: {kinds.remedy(kind)}"
-      for kind, names in no_pictures.items()
-      for name in names
-    ),
-    *(f"{folder}: a class folder without a picture" for folder in empty),
-    *(f"{name}: there is no such file" for name in missing),
-  ]
-  if left_out and not skip:
-    problems.append(_no_pictures(no_pictures, empty, missing))
-  if deep:
-    problems.insert(0, _too_deep(place, deep))
-  if shared:
-    problems.insert(0, _in_several(place, shared))
-  if problems:
-    raise types.InputError(
-      f"{place.path} cannot be used: {'; '.join(problems)}"
-    )
-  return Found(classes, left_out, root)
+      count = self._count(folder)
+      if count:
+        self._add(name, Class(split, (folder,), (), count))
+      else:
+        self._empty.append(folder)
 
+  def _count(self, folder: str) -> int:
+    """Number of images below a class folder, which may be no class."""
+    count, own = 0, 0
+    below = set()  # folders with images
+    for file in self._place.walk(folder):
+      kind = kind_of(file)
+      if kinds.is_readable(kind):
+        count += 1
+        if (within := _above(file.name)) == folder:
+          own += 1
+        else:
+          below.add(within)
+      elif kind:
+        self._no_pictures.setdefault(kind, []).append(file.name)
+    # With most of its images in several folders below, this may be a folder of
+    # classes, such as animals/cat and animals/dog; an image or two beside these
+    # prove nothing. Each folder is tested by itself, since it may be the only
+    # one among true classes. Images of a single folder (CLASS/images) are the
+    # same class at either level.
+    if len(below) > 1 and own < count - own:
+      self._deep[folder] = sorted(below)
+    return count
 
-def _no_pictures(
-  no_pictures: Mapping[str, list[str]], empty: list[str], missing: list[str]
-) -> str:
-  """Says which files are no pictures, by what they are instead."""
-  said = [
-    f"{len(names)} of its files: {kinds.remedy(kind)} ({_some(names)})"
-    for kind, names in no_pictures.items()
-  ]
-  if empty:
-    what = "class folder has" if len(empty) == 1 else "class folders have"
-    said.append(f"{len(empty)} {what} no picture ({_some(empty)})")
-  if missing:
-    said.append(
-      f"{len(missing)} files of a table are not there ({_some(missing)})"
+  def _add(self, name: str, more: Class) -> None:
+    before = self.classes.get(name, Class(more.split, (), (), 0))
+    self.classes[name] = Class(
+      before.split,
+      (*before.folders, *more.folders),
+      (*before.files, *more.files),
+      before.num_images + more.num_images,
     )
-  return f"{'; '.join(said)}; skip_bad=True leaves out what cannot be read"
+
+  def left_out(self) -> list[str]:
+    """Files and folders that hold no image, and why."""
+    return [
+      *(
+        f"{name}: {kinds.remedy(kind)}"
+        for kind, names in self._no_pictures.items()
+        for name in names
+      ),
+      *(f"{folder}: a class folder without an image" for folder in self._empty),
+      *(f"{name}: there is no such file" for name in self._missing),
+    ]
+
+  def refuse(self, skip: bool) -> None:
+    """Raises InputError, naming all problems, if there are any."""
+    problems = []
+    if self._shared:
+      problems.append(_in_several(self._place, self._shared))
+    if self._deep:
+      problems.append(_too_deep(self._place, self._deep))
+    if self._problems:
+      problems.append(f"{listing.shorten(self._problems)}; {LAYOUT}")
+    if not skip and (said := self._describe_left_out()):
+      problems.append(
+        f"{'; '.join(said)}; skip_bad=True leaves out what cannot be read"
+      )
+    if problems:
+      raise types.InputError(
+        f"{self._place.path} cannot be used: {'; '.join(problems)}"
+      )
+
+  def _describe_left_out(self) -> list[str]:
+    """Clauses on files that are no images, by their kind."""
+    said = [
+      f"{len(names)} of its files: {kinds.remedy(kind)} ({_some(names)})"
+      for kind, names in self._no_pictures.items()
+    ]
+    if self._empty:
+      one = len(self._empty) == 1
+      what = "class folder has" if one else "class folders have"
+      said.append(f"{len(self._empty)} {what} no image ({_some(self._empty)})")
+    if self._missing:
+      said.append(
+        f"{len(self._missing)} files of a table are not there "
+        f"({_some(self._missing)})"
+      )
+    return said
 
 
 def _in_several(place: tree.Tree, shared: Mapping[str, str]) -> str:
-  """Says which classes are in the folders of several splits."""
+  """A clause on classes that are in the folders of several splits."""
   folders = list(dict.fromkeys(map(_above, (*shared.values(), *shared))))
   names = sorted({_base(folder) for folder in shared})
   what = "class is" if len(names) == 1 else "classes are"
@@ -237,7 +270,7 @@ def _in_several(place: tree.Tree, shared: Mapping[str, str]) -> str:
 
 
 def _too_deep(place: tree.Tree, deep: Mapping[str, list[str]]) -> str:
-  """Says which folders may be no classes, and what to take instead."""
+  """A clause on folders that may hold classes, and what to give instead."""
   shown, candidates = [], []
   for folder, within in deep.items():
     shown.append(f"{folder} has {_some([_base(name) for name in within])}")
@@ -245,9 +278,9 @@ def _too_deep(place: tree.Tree, deep: Mapping[str, list[str]]) -> str:
     several = sorted({name for name in above if above.count(name) > 1})
     candidates += [str(place.path / name) for name in several or [folder]]
   return (
-    "pictures lie deeper than in one folder per class "
+    "images lie deeper than in one folder per class "
     f"({_some(shown, '; ')}): {_point(place)} the folder that holds the "
-    f"classes ({_some(candidates)}), or put the pictures directly into the "
+    f"classes ({_some(candidates)}), or put the images directly into the "
     "folders of their classes"
   )
 

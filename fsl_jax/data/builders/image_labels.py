@@ -43,7 +43,7 @@ def tables(place: tree.Tree, folder: str) -> list[tree.File]:
 
 
 def read(place: tree.Tree, table: tree.File, top: str) -> Labelled:
-  """Reads a table; no picture is decoded.
+  """Reads a table; no image is decoded.
 
   Args:
     place: where.

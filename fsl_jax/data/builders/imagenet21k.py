@@ -35,7 +35,7 @@ others with at least 10 are novel, the rest is left out; val is empty.
   WHERE = (
     "Get it from https://image-net.org (for researchers, after signing in); "
     "expected is a folder of one tar per synset (n01440764.tar, ...), a tar of "
-    "these, or a tree of one folder of pictures per synset."
+    "these, or a tree of one folder of images per synset."
   )
 
   BASE_MORE_THAN: ClassVar[int] = 1000  # images
@@ -100,7 +100,7 @@ others with at least 10 are novel, the rest is left out; val is empty.
 
 
 class _Synset(NamedTuple):
-  """Where the pictures of a class are."""
+  """Where the images of a class are."""
 
   folder: str  # in the tree; of the tar if there is one
   tar: tree.File | None

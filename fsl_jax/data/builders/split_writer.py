@@ -21,7 +21,7 @@ _IMAGES_PER_FILE = 100_000
 
 
 class SplitWriter:
-  """Takes examined pictures of one split.
+  """Takes examined images of one split.
 
   Args:
     builder: the tfds builder, inside `_download_and_prepare`.
@@ -44,7 +44,7 @@ class SplitWriter:
       data_dir=builder.data_path,
       split=split,
       filetype_suffix="array_record",
-      # The number of files is not known before the last picture.
+      # The number of files is not known before the last image.
       template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
     )
     self._open: Any = None

@@ -157,7 +157,7 @@ def _begins_as_zip(path: pathlib.Path) -> bool:
 
 
 def _check_readable(item: os.DirEntry[str]) -> None:
-  """Refuses names and links that would make a picture be left out silently."""
+  """Refuses names and links that would make an image be left out silently."""
   try:
     item.name.encode()
   except UnicodeEncodeError:
