@@ -1,4 +1,4 @@
-"""Prepares data sets, once, in the form that everything else reads.
+"""Prepares data sets, once, in the form that all other scripts read.
 
   python experiments/prepare_data.py --dataset=icons
   python experiments/prepare_data.py --dataset=cifar_fs
@@ -11,8 +11,8 @@ Time: icons 6 s on one CPU core. Space: icons 17 MB.
 Result: icons has 175 / 40 / 54 classes and 2,736 / 572 / 837 images in base /
 val / novel, fingerprint e44229d22ab5.
 
-A data set appears in its folder only when complete; a run that was killed
-leaves nothing that looks like one, and the same command starts over.
+A data set appears in its folder only when complete. After a run that was
+killed, the same command starts over.
 """
 
 import shlex
@@ -53,8 +53,8 @@ _VERIFY = flags.DEFINE_string(
 _NEAR_COPIES = flags.DEFINE_bool(
   "near_copies",
   False,
-  "With --verify: compare the images of each class, and count those that are "
-  "another one resized, recompressed or mirrored.",
+  "With --verify: count near copies within each class: resized, recompressed "
+  "or mirrored images.",
 )
 _OVERWRITE = flags.DEFINE_bool(
   "overwrite", False, "Prepare again what is prepared already."
@@ -62,16 +62,16 @@ _OVERWRITE = flags.DEFINE_bool(
 _SKIP_BAD = flags.DEFINE_bool(
   "skip_bad",
   False,
-  "Leave out, and name, images that cannot be decoded and other files.",
+  "Leave out images that cannot be decoded and other files, and list them.",
 )
-# Those that not every data set has.
+# Options of some data sets.
 _OPTIONS = (
   flags.DEFINE_integer("size_px", None, "Height and width of the images."),
   flags.DEFINE_enum(
     "fit",
     None,
     pictures.FITS,
-    "Pictures that are no squares are stretched, or their centre is cut out.",
+    "Stretch images that are not square, or crop their central square.",
   ),
   flags.DEFINE_integer(
     "max_megapixels",
@@ -94,7 +94,7 @@ _OPTIONS = (
   command_line.define_path(
     "split_file", None, "JSON file: class names by base, val and novel."
   ),
-  flags.DEFINE_integer("seed", None, "Of a random split of the classes."),
+  flags.DEFINE_integer("seed", None, "Seed of a random split of the classes."),
   flags.DEFINE_float("val_share", None, "Share of the classes in val."),
   flags.DEFINE_float("novel_share", None, "Share of the classes in novel."),
 )
@@ -119,7 +119,7 @@ def _line(label: str, text: str) -> None:
 
 
 def _print_description(found: data.Description) -> None:
-  """What was found, what it became, and whether published numbers used it."""
+  """Prints a description, and whether published numbers used this data."""
   print(f"  {'split':8}{'classes':>8}{'images':>11}{'per class':>13}")
   for split, num_images in found.num_images.items():
     counts = found.images_per_class[split] or (0,)

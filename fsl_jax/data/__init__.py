@@ -3,8 +3,8 @@
     fsl_jax.data.prepare("icons")
     novel = fsl_jax.data.load("icons", "novel")  # -> types.ClassIndexed
 
-A data set is prepared once, into a folder of tensorflow-datasets, and then
-only read. `synthetic.make` needs no preparation.
+A data set is prepared once, into a folder of tensorflow-datasets, and only read
+afterwards. `synthetic.make` needs no preparation.
 """
 
 from fsl_jax.data import (

@@ -1,4 +1,4 @@
-"""Fetching one file over HTTP: resumed, verified, complete or not there."""
+"""Download of one file over HTTP: resumed, verified, and never partial."""
 
 import hashlib
 import http.client
@@ -16,19 +16,19 @@ from fsl_jax import types, version
 from fsl_jax.data import parallel
 
 _BLOCK = 1 << 20  # bytes
-_TIMEOUT_S = 30.0  # without a byte
-_TRIES = 4  # in a row that bring nothing new
-_WAIT_S = 1.0  # before another try; doubles while nothing new comes
+_TIMEOUT_S = 30.0  # without receiving a byte
+_TRIES = 4  # in a row that make no progress
+_WAIT_S = 1.0  # before another try; doubles without progress
 
-_PASSING = (408, 429, 500, 502, 503, 504)  # HTTP errors worth another try
+_TRANSIENT = (408, 429, 500, 502, 503, 504)  # HTTP errors
 
 
 class _Interrupted(Exception):
-  """The network failed; another try may do."""
+  """The network failed; another try may succeed."""
 
 
 class _Refused(Exception):
-  """Another try would fail too."""
+  """The server's answer is wrong; another try would fail too."""
 
 
 def fetch(
@@ -39,23 +39,23 @@ def fetch(
   folder: str | os.PathLike[str],
   progress: parallel.Progress | None = None,
 ) -> pathlib.Path:
-  """Downloads a file, or finds that it is there.
+  """Downloads a file, unless it is there.
 
-  What arrives goes to a file ending in ".part", which a later call continues.
+  Until it is complete its name ends in ".part"; a later call continues it.
 
   Args:
     url: http or https.
     sha256: of the file, hexadecimal.
     size_bytes: of the file.
-    folder: where to put it, under the last part of the URL; made if missing.
+    folder: where it is put, under the last part of the URL; made if missing.
     progress: called with the blocks of 1 MiB to be received and their number.
 
   Returns:
-    The file, whose size and checksum are right.
+    The file, with the right size and checksum.
 
   Raises:
-    InputError: if the network does not let through the file, telling how to
-      do without, or if something else came.
+    InputError: if the download fails or has another checksum, telling how to
+      do without.
     OSError: if the folder cannot be written.
   """
   folder = pathlib.Path(folder).expanduser()
@@ -95,7 +95,7 @@ def _is_right(path: pathlib.Path, sha256: str, size_bytes: int) -> bool:
 
 
 def _received(url: str, part: pathlib.Path, size_bytes: int) -> Iterator[int]:
-  """Fills `part`, over as many connections as it takes, block by block."""
+  """Fills `part` block by block, over as many connections as needed."""
   part.touch()
   if part.stat().st_size > size_bytes:
     part.write_bytes(b"")
@@ -104,7 +104,7 @@ def _received(url: str, part: pathlib.Path, size_bytes: int) -> Iterator[int]:
     problem = _Interrupted("the connection was closed early")
     try:
       for size in _receive(url, part, size_bytes):
-        # Those of an earlier connection are counted once.
+        # Blocks of an earlier connection are counted once.
         while num_blocks * _BLOCK < size:
           yield num_blocks
           num_blocks += 1
@@ -121,10 +121,10 @@ def _received(url: str, part: pathlib.Path, size_bytes: int) -> Iterator[int]:
 
 
 def _receive(url: str, part: pathlib.Path, size_bytes: int) -> Iterator[int]:
-  """One connection; continues `part` where the server can.
+  """One connection; continues `part` if the server can.
 
   Yields:
-    How many bytes are there.
+    The size of `part` in bytes.
   """
   have = part.stat().st_size
   if have == size_bytes:
@@ -149,7 +149,7 @@ def _receive(url: str, part: pathlib.Path, size_bytes: int) -> Iterator[int]:
 
 
 def _open(url: str, start: int) -> http.client.HTTPResponse:
-  # Compression by the server would make positions in the file meaningless.
+  # Without compression, so that positions are those in the file.
   headers = {
     "User-Agent": f"fsl_jax/{version.__version__}",
     "Accept-Encoding": "identity",
@@ -161,7 +161,7 @@ def _open(url: str, start: int) -> http.client.HTTPResponse:
     return urllib.request.urlopen(request, timeout=_TIMEOUT_S)
   except urllib.error.HTTPError as error:
     with error:
-      kind = _Interrupted if error.code in _PASSING else _Refused
+      kind = _Interrupted if error.code in _TRANSIENT else _Refused
       raise kind(f"HTTP {error.code} {error.reason}") from error
   except urllib.error.URLError as error:
     raise _Interrupted(f"no connection ({error.reason})") from error
@@ -177,7 +177,7 @@ def _read(response: http.client.HTTPResponse, size: int) -> bytes:
 
 
 def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
-  """First byte that is sent, and the bytes of the whole file if known."""
+  """Position of the first byte sent, and the size of the file if known."""
   if response.status == http.HTTPStatus.PARTIAL_CONTENT:
     sent = re.fullmatch(
       r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "")

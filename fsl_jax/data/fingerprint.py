@@ -1,4 +1,4 @@
-"""SHA-256 of what a learner sees of a data set, and of nothing else.
+"""SHA-256 of the part of a data set that a learner gets, and nothing else.
 
 It covers the decoded pixels, the class of each image and the class names of
 each split. It does not depend on the order of the images, on the file format
@@ -16,7 +16,7 @@ _MODULUS = 2**256
 
 def of_image(pixels: np.ndarray) -> bytes:
   """[32] bytes: digest of one image, [H, W, 3] uint8 in [0, 255]."""
-  # Lengths first: no two different images may give the same bytes.
+  # The shape first, so that no two different images give the same bytes.
   digest = hashlib.sha256(f"{pixels.shape}\n".encode())
   digest.update(np.ascontiguousarray(pixels, np.uint8).data)
   return digest.digest()
@@ -26,15 +26,15 @@ class Accumulator:
   """Fingerprint of a split, image by image, in constant memory.
 
   The digests of (class name, image) are added modulo 2^256, so that any order
-  gives the same sum. That guards against every mistake, but not against a
-  forger, who could balance one image by others.
+  gives the same sum. This detects mistakes but not forgery, since one image
+  could be balanced by others.
   """
 
   def __init__(self) -> None:
     self._sum = 0
 
   def add(self, class_name: str, image_digest: bytes) -> None:
-    """Adds an image by what `of_image` gave."""
+    """Adds an image, given its `of_image`."""
     term = hashlib.sha256(f"{class_name}\n".encode() + image_digest).digest()
     self._sum = (self._sum + int.from_bytes(term, "big")) % _MODULUS
 
@@ -42,7 +42,7 @@ class Accumulator:
     """64 hexadecimal digits.
 
     Args:
-      class_names: of all classes of the split, those without an image too.
+      class_names: of all classes of the split, including empty ones.
     """
     whole = hashlib.sha256("\n".join(sorted(class_names)).encode())
     whole.update(b"\0" + self._sum.to_bytes(32, "big"))
@@ -59,7 +59,7 @@ def of_split(
   Args:
     images: each [H, W, 3] uint8 in [0, 255]; sizes may differ.
     class_ids: as many, each in [0, len(class_names)).
-    class_names: of all classes, those without an image too.
+    class_names: of all classes, including empty ones.
 
   Returns:
     64 hexadecimal digits, the same for any order of images and classes.

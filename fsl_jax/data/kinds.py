@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes; names are often wrong."""
+"""The kind of a file by its first bytes, since names are often wrong."""
 
 import importlib.util
 import re
@@ -6,13 +6,13 @@ import re
 from fsl_jax import types
 
 NUM_BYTES = 256
-"""As many of a file tell what it is."""
+"""Number of bytes from which a kind is determined."""
 
 PICTURE = "picture"
 HEIC = "HEIC image"
 NONE = "no image of a known format"
 
-# Where the bytes begin, and what such a file is.
+# Position and value of some bytes, and the kind of such a file.
 _SIGNATURES = (
   # Before TIFF and other containers, whose beginnings they share.
   (8, b"CR", "RAW photograph"),
@@ -45,7 +45,7 @@ _SIGNATURES = (
   (0, b"\x1f\x8b", "compressed file"),
 )
 
-# Brands of the container that HEIC, AVIF, MP4 and others share.
+# Brands of the container format of HEIC, AVIF, MP4 and others.
 _BRANDS = {
   **dict.fromkeys((b"avif", b"avis"), PICTURE),
   **dict.fromkeys(
@@ -81,7 +81,7 @@ def of(name: str, head: bytes) -> str:
   """The kind of a file, such as `PICTURE`, "video" or `NONE`.
 
   Args:
-    name: with an ending; it tells RAW photographs from TIFF, which most are.
+    name: with an ending, since most RAW photographs begin as TIFF does.
     head: the first `NUM_BYTES` of it.
   """
   if name.rpartition(".")[2].lower() in _RAW:
@@ -109,13 +109,13 @@ def is_readable(kind: str) -> bool:
 
 
 def remedy(kind: str) -> str:
-  """What a kind of file is, and what can be done about it."""
+  """The kind of a file, and what can be done about it."""
   found = _REMEDIES.get(kind)
   return f"{kind}; {found}" if found else kind
 
 
 def has_heif() -> bool:
-  """Whether the package is there that decodes HEIC."""
+  """Whether the package that decodes HEIC is installed."""
   return importlib.util.find_spec("pillow_heif") is not None
 
 
@@ -133,7 +133,7 @@ def register_heif() -> None:
 
 
 def _is_other_picture(head: bytes) -> bool:
-  """Of formats whose first bytes are few; the rest of the header has to fit."""
+  """Formats with short signatures, of which more of the header is checked."""
   if head[:2] == b"BM":
     return head[6:10] == b"\0\0\0\0"
   return _PORTABLE.match(head) is not None

@@ -1,7 +1,7 @@
-"""What a source holds, before any image is decoded.
+"""The classes and images of a source, before any image is decoded.
 
-Forms (`builders`) look at what the user has and say which classes and images
-are in it; everything after that is common to all data sets.
+A builder lists them (`builders`); everything after that is common to all data
+sets.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -38,18 +38,18 @@ class Entry(NamedTuple):
   """One image of a source."""
 
   class_name: str
-  id: str  # says which image it is, such as its path within the source
+  id: str  # such as its path within the source
   picture: Picture
-  group: str = ""  # what it shares with other classes: designer, alphabet, ...
+  group: str = ""  # shared by images of several classes: designer, alphabet
 
 
 class Listing(NamedTuple):
   """All images of a source.
 
   Attributes:
-    form: what it was recognised as, such as "official binary archive".
-    num_images: by split ("base", "val", "novel"), then by class name, in the
-      order in which the classes get their labels.
+    form: of the source, such as "official binary archive".
+    num_images: by split ("base", "val", "novel"), then by class name, in label
+      order.
     entries: all images of a split; a new iterator at every call. Images of
       a class need not be together.
     left_out: files that are no images or cannot be read, and why; only where
@@ -78,11 +78,11 @@ def check_counts(
   num_classes: Mapping[str, int],
   images_per_class: int | None = None,
 ) -> None:
-  """Raises InputError, naming all that is wrong, unless the counts are right.
+  """Raises InputError, naming all problems, unless the counts are as expected.
 
   Args:
-    listing: what was found.
-    source: where, for the message.
+    listing: of the source.
+    source: its path, for the message.
     num_classes: expected, by split.
     images_per_class: expected of every class; None admits any number above 0.
   """

@@ -1,7 +1,7 @@
-"""Images of a class that are nearly the same: resized, recompressed, mirrored.
+"""Near copies within a class: resized, recompressed or mirrored images.
 
-Copies to the pixel are counted when a data set is prepared; for these all
-images of a class have to be compared.
+Exact copies are counted when a data set is prepared; near copies need a
+comparison of all images of a class.
 """
 
 import itertools
@@ -13,11 +13,11 @@ from PIL import Image
 from fsl_jax import types
 
 THRESHOLD = 0.98
-"""Least correlation of two images at 8 x 8 pixels, in colour.
+"""Smallest correlation of two near copies at 8 x 8 pixels, in colour.
 
-Of 1,000 images of CIFAR-100 it finds 99 % saved as JPEG of quality 75, 98 % of
-quality 40 and 99 % halved in size; of 10,000 images nine pairs of a class reach
-it without having been made so.
+Of 1,000 images of CIFAR-100 it finds 99 % of the copies saved as JPEG of
+quality 75, 98 % of quality 40 and 99 % of those halved in size; among 10,000
+original images nine pairs of a class reach it.
 """
 
 _SIZE_PX = 8
@@ -27,19 +27,19 @@ _CHUNK = 1024  # images
 class NearCopies(NamedTuple):
   """Images of a split that nearly repeat an earlier one of their class.
 
-  Copies to the pixel are not counted.
+  Exact copies are not counted.
   """
 
   num_images: int
-  num_mirrored: int  # of them, those that are nearer as a mirror image
-  examples: list[tuple[int, int]]  # rows of the nearest pairs
+  num_mirrored: int  # of them, those that are more similar when mirrored
+  examples: list[tuple[int, int]]  # rows of the most similar pairs
 
 
 def find(dataset: types.ClassIndexed, *, limit: int = 5) -> NearCopies:
   """Compares all images of each class at 8 x 8 pixels.
 
   Args:
-    dataset: a split of images; those that stay on disk are decoded once.
+    dataset: a split of images; streamed ones are decoded once.
     limit: number of examples.
 
   Raises:
@@ -47,7 +47,7 @@ def find(dataset: types.ClassIndexed, *, limit: int = 5) -> NearCopies:
   """
   if dataset.images.ndim != 4:
     raise types.InputError(
-      f"near copies are looked for in images, but {dataset.name} has features"
+      f"near copies need images, but {dataset.name} has features"
     )
   offsets = dataset.class_offsets()
   found: list[tuple[float, bool, int, int]] = []
@@ -115,5 +115,5 @@ def _small(images: np.ndarray) -> np.ndarray:
   )
   small -= small.mean(axis=(1, 2, 3), keepdims=True)
   norm = np.sqrt((small**2).sum(axis=(1, 2, 3), keepdims=True))
-  # Below one level of brightness there is rounding only.
+  # Below one level of brightness there is only rounding.
   return np.where(norm > small[0].size ** 0.5, small / np.maximum(norm, 1), 0)

@@ -1,4 +1,4 @@
-"""An ordered map over processes that holds only a few items at a time."""
+"""An ordered parallel map that holds only a few items at a time."""
 
 import collections
 import os
@@ -11,18 +11,18 @@ from typing import Any, TypeVar
 from fsl_jax import types
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-"""Wraps so many things to report how far their consumer got, as tqdm does."""
+"""Wraps an iterable of known length and reports progress, as tqdm does."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def _ending_with_parent() -> Callable[[int], None]:
-  """What makes a worker end soon after the process that it works for.
+  """Makes a worker process end soon after its parent.
 
-  A function within a function is pickled by value. One of a module would have
-  the worker import this library, and with it JAX, before it can watch: seconds
-  in which a parent that is killed leaves its workers behind.
+  A nested function is pickled by value. For a function of a module the worker
+  would first import this library, and with it JAX: for seconds a killed parent
+  would leave its workers behind.
   """
 
   def end_with(parent: int) -> None:
@@ -38,7 +38,7 @@ def _ending_with_parent() -> Callable[[int], None]:
 
 _END_WITH = _ending_with_parent()
 
-# Below it, starting processes takes longer than the work.
+# With fewer, starting processes takes longer than the work.
 MIN_PICTURES = 5000
 
 
@@ -48,7 +48,7 @@ def num_workers(num_pictures: int) -> int:
 
 
 def one_per_core() -> int:
-  """As many worker processes as cores; 0 where there is but one core."""
+  """As many worker processes as cores; 0 on a single core."""
   if hasattr(os, "sched_getaffinity"):  # not on macOS
     cores = len(os.sched_getaffinity(0))
   else:
@@ -65,7 +65,7 @@ def ordered(
   """Applies a function to each item in worker processes; yields in order.
 
   At most three items per worker are drawn ahead of the one that is yielded, so
-  memory does not grow with their number, however slow the consumer is.
+  that memory does not grow with their number, however slow the consumer is.
 
   Args:
     function: of a module, so that it can be pickled.
@@ -81,10 +81,10 @@ def ordered(
     return
   import loky
 
-  # Not multiprocessing's pools: those fork a process that has threads, or
-  # run the caller's script again in every worker.
+  # The pools of multiprocessing fork a process that has threads, or run the
+  # caller's script again in every worker.
   with warnings.catch_warnings():
-    # That another number of workers waits for what an abandoned iterator left.
+    # It warns when another number of workers waits for an abandoned iterator.
     warnings.simplefilter("ignore", UserWarning)
     executor = loky.get_reusable_executor(
       max_workers=workers,
@@ -102,7 +102,7 @@ def ordered(
     while waiting:
       done, future = waiting.popleft()
       yield done, future.result()
-  # Killed, or what came back could not be held.
+  # It was killed, or its result did not fit in memory.
   except loky.process_executor.BrokenProcessPool as error:
     raise types.InputError(
       "a worker process was killed while it decoded images, or its result "

@@ -1,4 +1,4 @@
-"""From the bytes of any image to square uint8 RGB, by one written rule."""
+"""Decoding images of any format to uint8 RGB, and resizing by one rule."""
 
 import contextlib
 import io
@@ -15,11 +15,11 @@ from fsl_jax.data.containers import tree
 
 FITS = ("squash", "crop")
 
-# Pillow widens its triangle filter by the factor of reduction, so that every
-# pixel counts (antialiasing); the same rule as `jax.image.resize` "linear".
+# Pillow widens its triangle filter by the factor of reduction (antialiasing),
+# as `jax.image.resize` "linear" does.
 _FILTER = Image.Resampling.BILINEAR
 
-# Not all that Pillow knows: opening an EPS file, for one, runs a program.
+# Not all that Pillow knows: opening an EPS file, for example, runs a program.
 _FORMATS = (
   *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM"),
   *("TGA", "TIFF", "WEBP"),
@@ -29,15 +29,16 @@ _FORMATS = (
 _KEPT_FORMATS = ("PNG", "JPEG", "MPO")
 
 MAX_MEGAPIXELS = 179
-"""A zip of a few megabytes can hold a "picture" of any size."""
+"""Default limit, since a few bytes may decode to an image of any size."""
 
 _MAX_BYTES = 256 * 2**20
 _BYTES_PER_PIXEL = 8  # 16 bits in four channels, not compressed
 
 _ORIENTATION = 0x0112  # the EXIF tag
 
-# What makes an image upright, by the value of the tag. ImageOps.exif_transpose
-# also writes the tags anew, which fails where any other one is damaged.
+# The transposition that makes an image upright, by the value of the tag.
+# ImageOps.exif_transpose also rewrites the tags, which fails if another one is
+# damaged.
 _TURNS = {
   2: Image.Transpose.FLIP_LEFT_RIGHT,
   3: Image.Transpose.ROTATE_180,
@@ -52,13 +53,13 @@ _WHITE = (255, 255, 255, 255)
 
 
 class Rule(NamedTuple):
-  """How images become the images of a data set.
+  """How source images are resized for a data set.
 
   Attributes:
-    size_px: height and width of the result; None keeps those of the image.
+    size_px: height and width of the result; None keeps those of the source.
     fit: "squash" stretches the image to a square, "crop" takes the largest
       square at its centre first.
-    upright: True turns photographs as their camera says (EXIF orientation).
+    upright: True rotates photographs by their EXIF orientation.
     max_megapixels: of an image; larger ones are refused. One above
       `MAX_MEGAPIXELS` is first reduced by a whole factor that leaves twice
       `size_px` or more; a JPEG already by its decoder, at 1/2, 1/4 or 1/8 of
@@ -72,7 +73,7 @@ class Rule(NamedTuple):
 
   @property
   def max_bytes(self) -> int:
-    """Of an encoded image."""
+    """Largest size of an encoded image."""
     if self.max_megapixels <= MAX_MEGAPIXELS:
       return _MAX_BYTES
     return max(_MAX_BYTES, self.max_megapixels * 10**6 * _BYTES_PER_PIXEL)
@@ -86,7 +87,7 @@ class Rule(NamedTuple):
 
 
 class Examined(NamedTuple):
-  """One image, ready to be stored."""
+  """An image that is ready to be stored."""
 
   encoded: bytes  # PNG or JPEG; `decode` of it gives the image
   digest: bytes  # [32], `fingerprint.of_image` of the image
@@ -103,13 +104,13 @@ class Bad(NamedTuple):
 def decode(encoded: bytes) -> Image.Image:
   """Decodes an image of any mode to 8-bit RGB.
 
-  Grey becomes three equal channels, palettes and CMYK their colours, 16-bit
-  grey is scaled to 8 bits, and what is transparent lies on white.
+  Grey becomes three equal channels, palettes and CMYK are converted to RGB,
+  16-bit grey is scaled to 8 bits, and transparency is blended with white.
 
   Raises:
-    Exception: whatever Pillow raises for bytes that are no whole image.
+    Exception: of any type, if the bytes are no complete image.
   """
-  # Filters of warnings are left alone here: threads decode, and share them.
+  # Threads decode, and share the filters of warnings, which are not changed.
   return _to_rgb(_open(encoded))
 
 
@@ -124,16 +125,16 @@ def fit(picture: Image.Image, rule: Rule) -> Image.Image:
     width, height = picture.size
     edge = min(width, height)
     left, top = (width - edge) // 2, (height - edge) // 2
-    # Not the `box` of resize, whose filter sees the pixels around it.
+    # With the `box` of resize the filter would use the pixels around it.
     picture = picture.crop((left, top, left + edge, top + edge))
   return picture.resize(size, _FILTER)
 
 
 def examine(source: listing.Picture, rule: Rule) -> Examined | Bad:
-  """Decodes an image, applies the rule, and encodes what is to be stored.
+  """Decodes an image, applies the rule, and encodes the result.
 
-  Not for several threads at once with different `rule.max_megapixels`: Pillow
-  has one limit for all.
+  Threads must not use different values of `rule.max_megapixels` at once, since
+  Pillow has one global limit.
   """
   try:
     with (
@@ -164,7 +165,7 @@ def _examine(source: listing.Picture, rule: Rule) -> Examined | Bad:
     raise
   except types.InputError as error:
     return Bad(str(error))
-  # Damaged images make the decoders raise almost anything.
+  # Decoders of damaged images raise exceptions of almost any type.
   except Exception as error:
     return Bad(f"{type(error).__name__}: {error}")
 
@@ -179,7 +180,7 @@ def _examine_pixels(pixels: np.ndarray, rule: Rule) -> Examined | Bad:
   stored = Image.fromarray(pixels)
   picture = fit(stored.convert("RGB"), rule)
   resized = picture.size != stored.size
-  # Grey is stored grey; three equal channels take three times the time.
+  # Grey is stored as grey; three equal channels take three times as long.
   return _examined(picture, _png(picture if resized else stored), resized)
 
 
@@ -189,9 +190,9 @@ def _examine_encoded(encoded: bytes, rule: Rule) -> Examined | Bad:
   with warnings.catch_warnings(record=True) as complaints:
     warnings.simplefilter("always")
     opened = _open(encoded, rule)
-  # What Pillow complains of, such as a damaged EXIF tag, is stored without it.
+  # Files with a damaged EXIF tag, for example, are encoded again without it.
   kept = opened.format in _KEPT_FORMATS and not complaints
-  # Pillow gives 16-bit grey of this format in 32 bits.
+  # Pillow decodes 16-bit grey of this format to 32 bits.
   wide = opened.format == "PPM"
   if rule.upright:
     with warnings.catch_warnings(action="ignore"):
@@ -201,7 +202,7 @@ def _examine_encoded(encoded: bytes, rule: Rule) -> Examined | Bad:
   if opened.mode == "I" and not wide:
     return Bad("32-bit pixels have no known range")
   original = _reduced(_to_rgb(opened), rule)
-  del opened  # a huge one once in memory, not twice
+  del opened  # Large images are in memory once, not twice.
   picture = fit(original, rule)
   resized = picture.size != original.size
   if not kept or resized:
@@ -210,7 +211,7 @@ def _examine_encoded(encoded: bytes, rule: Rule) -> Examined | Bad:
 
 
 def _reduced(picture: Image.Image, rule: Rule) -> Image.Image:
-  """A huge image at a size from which little memory is needed."""
+  """A very large image reduced by a whole factor."""
   width, height = picture.size
   if width * height <= MAX_MEGAPIXELS * 10**6 or rule.size_px is None:
     return picture
@@ -232,7 +233,7 @@ def _png(picture: Image.Image) -> bytes:
 
 @contextlib.contextmanager
 def _pixel_limit(megapixels: int) -> Iterator[None]:
-  """Makes Pillow refuse larger images."""
+  """Sets the largest image that Pillow decodes."""
   before = Image.MAX_IMAGE_PIXELS
   if megapixels != MAX_MEGAPIXELS:
     Image.MAX_IMAGE_PIXELS = megapixels * 10**6 // 2  # it refuses twice as many
@@ -249,7 +250,7 @@ def _open(encoded: bytes, rule: Rule | None = None) -> Image.Image:
     formats = ("HEIF",)
   picture = Image.open(io.BytesIO(encoded), formats=formats)
   width, height = picture.size
-  # Smaller ones are read whole: their pixels are those of prepared data.
+  # Smaller ones are decoded at full size, on which fingerprints depend.
   is_huge = width * height > MAX_MEGAPIXELS * 10**6
   if is_huge and rule is not None and rule.size_px is not None:
     picture.draft(None, (2 * rule.size_px, 2 * rule.size_px))
@@ -267,7 +268,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(picture: Image.Image) -> Image.Image:
-  """8-bit grey of an image with more bits; Pillow itself would clip it."""
+  """8-bit grey of an image with more bits, which Pillow would clip."""
   values = np.asarray(picture)
   if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
     raise types.InputError(f"pixels of mode {picture.mode} have no known range")

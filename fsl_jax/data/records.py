@@ -1,4 +1,4 @@
-"""Encoded records of a prepared split, by position; nothing is decoded."""
+"""Encoded records of a prepared split, by position."""
 
 import functools
 import hashlib
@@ -22,9 +22,9 @@ class Record(NamedTuple):
 
 
 class Records(NamedTuple):
-  """Says where the records of a split are; picklable, opened once a process.
+  """The records of a split; picklable, opened once per process.
 
-  A data set that was made again is another one: its files are refused.
+  If the data set was prepared again, reading refuses its new files.
   """
 
   folder: str
@@ -38,8 +38,8 @@ class Records(NamedTuple):
     """Reads some records, in the order given.
 
     Raises:
-      Exception: whatever the reader raises, if they are damaged.
-      InputError: if they are of another data set by now.
+      Exception: of any type, if they are damaged.
+      InputError: if the data set was prepared again.
     """
     files = _open(self, os.getpid())
     wanted = np.asarray(positions, np.int64)
@@ -82,10 +82,10 @@ def of(found: description.Description, split: str) -> Records:
 
 
 def check(records: Records) -> Any:
-  """What tfds says of the data set in the folder.
+  """The tfds info of the data set in the folder.
 
   Raises:
-    InputError: if that is another one by now.
+    InputError: if the data set was prepared again.
   """
   import tensorflow_datasets as tfds
 
@@ -108,8 +108,8 @@ def _open(records: Records, process: int) -> _Files:
   del process
   from array_record.python import array_record_module
 
-  # tfds knows the files; its own reader decodes with whichever of two
-  # libraries is installed, and starts threads at every call.
+  # The reader of tfds decodes with whichever of two libraries is installed, and
+  # starts threads at every call.
   split = check(records).splits[records.split]
   readers = [
     # Nothing is read ahead: rows come in any order.

@@ -1,4 +1,4 @@
-"""Tiny images made on the fly, of a difficulty that is known beforehand."""
+"""Small synthetic images of known difficulty."""
 
 import zlib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 from fsl_jax import types
 
-_WAVES = 4  # waves per pattern and channel, of at most 2 periods an image
+_WAVES = 4  # waves per pattern and channel, of at most 2 periods per image
 
 
 def make(
@@ -19,7 +19,7 @@ def make(
   seed: int = 0,
   split: str = "base",
 ) -> types.ClassIndexed:
-  """Makes classes that are a smooth random pattern each, plus noise.
+  """Makes classes, each a smooth random pattern plus noise.
 
   A pattern is a sum of waves with mean 0.5 and standard deviation 0.15 over
   an image, as a fraction of the range; an image adds independent normal noise
@@ -31,7 +31,7 @@ def make(
 
   Args:
     num_classes: at least 1.
-    images_per_class: for all classes, or one number per class; 0 is allowed.
+    images_per_class: one number for all classes or one per class; 0 is allowed.
     image_size_px: H = W.
     noise: standard deviation as a fraction of the range [0, 255].
     seed: of patterns and noise.
@@ -63,7 +63,7 @@ def make(
   shape = (image_size_px, image_size_px, 3)
   images, image_ids = [], []
   for class_id, count in enumerate(counts):
-    # A hash of the name: Python's own differs from process to process.
+    # Python's own hash differs between processes.
     entropy = [seed, zlib.crc32(split.encode()), class_id]
     pattern = _pattern(np.random.default_rng([*entropy, 0]), image_size_px)
     noises = np.random.default_rng([*entropy, 1]).normal(

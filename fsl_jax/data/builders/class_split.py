@@ -1,4 +1,4 @@
-"""Which classes of a user's own data are base, val and novel."""
+"""Splits the classes of a user's own data into base, val and novel."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ NOVEL_SHARE = 0.2
 _VAL_OF_REST = 0.1875
 
 MIN_NOVEL = 2
-"""An episode tells at least two classes apart."""
+"""An episode has at least two classes."""
 
 MIN_SPLIT = 20
-"""Of fewer classes, splits would be too small for anything to be learned."""
+"""With fewer classes the splits would be too small to be useful."""
 
 Split = dict[str, list[str]]
 
@@ -32,17 +32,17 @@ def split(
 
   Args:
     names: all classes, sorted.
-    options: "split_file", or "seed", "val_share" and "novel_share"; None is as
-      good as absent.
-    where: what holds the classes, for messages.
+    options: "split_file", or "seed", "val_share" and "novel_share"; None means
+      absent.
+    where: the source, for messages.
 
   Returns:
-    Sorted names by split, of which base and val may be empty; and how they
-    were split.
+    Sorted names by split, of which base and val may be empty; and a
+    description of the split.
 
   Raises:
-    InputError: if there are less than two classes, or the options are wrong
-      or do not fit them.
+    InputError: if there are fewer than two classes, or the options are wrong
+      or do not match them.
   """
   if len(names) < MIN_NOVEL:
     raise types.InputError(
@@ -63,7 +63,7 @@ def split(
   others = sorted({"seed", "val_share", "novel_share"} & set(given))
   if others:
     raise types.InputError(
-      f"split_file says which class is where, so {', '.join(others)} cannot be "
+      f"split_file defines the split, so {', '.join(others)} cannot be "
       "given with it"
     )
   return from_file(names, path, where), "split by a file"
@@ -76,10 +76,10 @@ def seeded(
   val_share: float | None = None,
   novel_share: float = NOVEL_SHARE,
 ) -> Split:
-  """Splits classes by the SHA-256 of seed and name, the same everywhere.
+  """Splits classes by the SHA-256 of seed and name, the same on all machines.
 
-  A class more or less moves few others. An episode needs two classes, so novel
-  gets at least two; of the others, base gets the first and val the next, where
+  One class more or less moves few others. Novel gets at least two classes, the
+  minimum of an episode; of the others, base gets the first and val the next, if
   their shares are above 0.
 
   Args:
@@ -129,20 +129,20 @@ def seeded(
 
 
 def from_file(names: Sequence[str], path: str, where: str) -> Split:
-  """Splits classes as a JSON file says.
+  """Splits classes by a JSON file.
 
   Args:
     names: all classes, in NFC.
     path: of {"base": [...], "val": [...], "novel": [...]}; base and val may be
       left out.
-    where: what holds the classes, for messages.
+    where: the source, for messages.
 
   Raises:
-    InputError: if it cannot be read, or does not name every class once.
+    InputError: if it cannot be read, or does not name every class exactly once.
   """
   place = paths.local(path, "split_file")
   try:
-    # Some editors of Windows put a mark of UTF-8 first.
+    # Some editors on Windows begin files with a byte-order mark.
     text = place.read_text(encoding="utf-8-sig")
     given = json.loads(text, object_pairs_hook=_dict)
   except (OSError, ValueError, RecursionError) as error:
@@ -187,13 +187,13 @@ def from_file(names: Sequence[str], path: str, where: str) -> Split:
 
 
 def too_few_novel(where: str, names: Sequence[str]) -> str:
-  """Says that there are fewer novel classes than an episode needs."""
+  """A clause on fewer novel classes than an episode needs."""
   which = f"1 novel class ({names[0]!r})" if names else "no novel class"
   return f"{where} has {which}, expected at least {MIN_NOVEL} to tell apart"
 
 
 def _dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """Of a JSON object; of equal keys `json` would keep the last one silently."""
+  """A JSON object; of equal keys `json` would silently keep the last one."""
   result = dict(pairs)
   if len(result) < len(pairs):
     keys = [key for key, _ in pairs]
@@ -217,5 +217,5 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rounded(number: float) -> int:
-  # Halves up; what shares like 0.15 cannot say exactly does not matter.
+  # Halves up, without the rounding error of shares such as 0.15.
   return math.floor(round(number, 6) + 0.5)

@@ -1,8 +1,8 @@
-"""What the builders of all data sets have in common.
+"""The base of the builders of all data sets.
 
-A builder looks at a source and lists its images (`find`); here they are
-decoded in parallel, brought to the rule's size, checked, and written in the
-order of the listing, a bounded number of them in memory at a time.
+A builder lists the images of a source (`find`). Here they are decoded in
+parallel, resized by the rule, checked, and written in the order of the listing,
+with a bounded number of them in memory.
 """
 
 import abc
@@ -32,30 +32,30 @@ _MAX_LISTED = 1000  # bad images
 
 
 class FromSource(tfds.core.GeneratorBasedBuilder):
-  """Base of the builders; a subclass says what a source must look like."""
+  """Base of the builders; a subclass recognises the forms of its source."""
 
   # Raise the major number whenever pixels, classes or splits change.
   VERSION = tfds.core.Version("1.0.0")
   RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
 
   DESCRIPTION = ""
-  # What a complete data set has; empty and None admit anything.
+  # Of a complete data set; empty and None admit anything.
   NUM_CLASSES: ClassVar[Mapping[str, int]] = {}
   IMAGES_PER_CLASS: ClassVar[int | None] = None
-  # The rule where the user gives none.
+  # The default rule.
   RULE: ClassVar[pictures.Rule] = pictures.Rule()
-  # Size at which it is mostly used; None is the images' own.
+  # Size at which it is mostly used; None is the size of its images.
   USUAL_SIZE_PX: ClassVar[int | None] = None
-  # Names of the choices that users have.
+  # Names of the options that users may give.
   OPTIONS: ClassVar[tuple[str, ...]] = ()
-  # Whether users bring files; icons are drawn.
+  # Whether it is made from files; icons are drawn.
   TAKES_SOURCE: ClassVar[bool] = True
-  # Whether there may be several, told apart by a name of the user's.
+  # Whether there may be several, with names of the user's own.
   HAS_VARIANTS: ClassVar[bool] = False
-  # Where people get it and in which forms, for the message without a source.
+  # Where to get it and in which forms, for the message without a source.
   WHERE = ""
 
-  # Of the build that published numbers were made with.
+  # The build that published numbers were made with.
   REFERENCE_NUM_IMAGES: ClassVar[Mapping[str, int]] = {}
   REFERENCE_FINGERPRINT = ""  # empty if copies differ
   REFERENCE_NOTE = ""  # what the fingerprint depends on
@@ -73,7 +73,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
   def __init_subclass__(
     cls, *, skip_registration: bool = True, **kwargs: Any
   ) -> None:
-    # The table of `prepared` says which there are; tfds has an omniglot too.
+    # `prepared` has its own registry; that of tfds has an omniglot, too.
     super().__init_subclass__(skip_registration=skip_registration, **kwargs)
 
   def __init__(self, *, file_format: str = "array_record", **kwargs: Any):
@@ -82,25 +82,25 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
 
   @abc.abstractmethod
   def find(self) -> listing.Listing:
-    """Looks at `self.source` and lists what is there, no image decoded.
+    """Lists the images of `self.source`; none is decoded.
 
     Raises:
-      InputError: if it is not this data set, or not whole.
+      InputError: if it is not this data set, or incomplete.
     """
 
   def obtain(self) -> pathlib.Path | None:
-    """The source when the user gave none: downloads it, where that is allowed.
+    """The source if none was given: downloads it, where that is possible.
 
     Raises:
-      InputError: telling where people get it.
+      InputError: telling where to get it.
     """
     raise types.InputError(f"{self.name} needs source=PATH. {self.WHERE}")
 
   def rule(self) -> pictures.Rule:
-    """The rule, with what the user chose of it.
+    """The rule, with the options given.
 
     Raises:
-      InputError: if the size or the fit is none.
+      InputError: if the size or the fit is out of range or unknown.
     """
     chosen = {k: v for k, v in self.options.items() if k in self.RULE._fields}
     rule = self.RULE._replace(**chosen)
@@ -142,10 +142,10 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
   def _download_and_prepare(
     self, dl_manager: Any, download_config: Any
   ) -> None:
-    # The writer of tfds sorts all records in memory or copies them twice on
-    # disk; these are written as they come.
+    # The writer of tfds would sort all records in memory or copy them twice on
+    # disk; `split_writer` writes them in the order of the listing.
     del dl_manager, download_config
-    self.rule()  # A wrong one ends here.
+    self.rule()  # Raises if an option is wrong.
     if self.source is None:
       self.source = self.obtain()
     found = self.find()
@@ -207,7 +207,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
         continue
       tally.sizes[result.size] += 1
       tally.num_resized += result.resized
-      # Once one is bad nothing is kept: the others are only looked at.
+      # After the first bad image the others are only examined.
       if self.skip_bad or not tally.bad:
         writers[split].add(entry, result)
     if tally.bad and not self.skip_bad:
@@ -236,7 +236,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
     writers: Mapping[str, split_writer.SplitWriter],
     tally: "_Tally",
   ) -> dict[str, Any]:
-    """What is recorded beside the images."""
+    """The metadata, see `description.Description`."""
     repeated = index.repeated(
       {split: writer.labels for split, writer in writers.items()},
       {split: writer.digests for split, writer in writers.items()},
@@ -290,7 +290,7 @@ def _examine(chunk: _Chunk) -> list[pictures.Examined | pictures.Bad]:
 
 
 class _Tally:
-  """What was met on the way."""
+  """Statistics of the images examined so far."""
 
   def __init__(self) -> None:
     self.bad: list[str] = []

@@ -1,4 +1,4 @@
-"""A folder of class folders of images: the user's own data."""
+"""The user's own images: a folder of class folders, or a table of labels."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ _SPELLINGS = {
   "test": "novel",
   "testing": "novel",
 }
-# How far below the source the classes are looked for.
+# How far below the source the classes may be.
 _DEPTH = 8
 
 # Prefixes such as that of meta-train.
@@ -35,7 +35,7 @@ _SPLIT_OPTIONS = ("split_file", "seed", "val_share", "novel_share")
 
 
 class ImageFolder(from_source.FromSource):
-  """A class is a folder of the source, or of the folder of a split in it."""
+  """A class is a folder of the source, or of a split folder in it."""
 
   name = "image_folder"
   DESCRIPTION = """\
@@ -99,7 +99,7 @@ Images of the user's own, one folder per class.
       split: {name: classes[name].num_images for name in members}
       for split, members in chosen.items()
     }
-    # What an id begins with is its group, see `types.ClassIndexed`.
+    # An id begins with its group, see `types.ClassIndexed`.
     root = f"{top if joins else found.root}/"
 
     def entries(split: str) -> Iterator[listing.Entry]:
@@ -142,7 +142,7 @@ def only_archive(place: tree.Tree, folder: str = "") -> tree.File | None:
 
 
 def _only_table(place: tree.Tree, folder: str) -> tree.File | None:
-  """The table of labels beside or above images in no class folders.
+  """The table of labels beside or above images without class folders.
 
   Raises:
     InputError: if there are several.
@@ -154,7 +154,7 @@ def _only_table(place: tree.Tree, folder: str) -> tree.File | None:
     if len(found) > 1:
       raise types.InputError(
         f"{place.path} has several tables of labels ({', '.join(found)}); "
-        "labels=NAME says which one counts"
+        "labels=NAME selects one"
       )
     if found:
       return place.get(found[0])
@@ -162,7 +162,7 @@ def _only_table(place: tree.Tree, folder: str) -> tree.File | None:
 
 
 def _with_above(folder: str) -> list[str]:
-  """A folder and those that it lies in, up to the topmost."""
+  """A folder and its parents, up to the topmost."""
   parts = folder.split("/") if folder else []
   return ["/".join(parts[:n]) for n in range(len(parts), -1, -1)]
 
@@ -172,8 +172,8 @@ def _top(
 ) -> tuple[tree.Tree, str]:
   """The tree, and the folder in it, that holds the classes or splits.
 
-  A folder or archive often holds a single folder, or a folder an archive; or
-  one folder of images beside others of annotations.
+  These are often nested in a single folder or archive, or in one folder beside
+  others of annotations.
   """
   top = ""
   for _ in range(_DEPTH):
@@ -183,7 +183,7 @@ def _top(
     if not folders and (archive := only_archive(place, top)):
       place, top = tree.open_tree(archive.where.path, scratch), ""
       continue
-    # An empty folder of a split is missing data and no annotation.
+    # An empty split folder is missing data, not an annotation.
     if len(folders) > 1 and not any(map(_as_split, folders)):
       folders = _up_to_two_with_data(place, top, folders)
     if len(folders) != 1:
@@ -201,9 +201,9 @@ def _top(
 def _up_to_two_with_data(
   place: tree.Tree, top: str, folders: list[str]
 ) -> list[str]:
-  """Those that hold a file that is an image or may be one, until the second.
+  """The first two folders that hold a file that may be an image.
 
-  A folder of images of an unknown format must not pass for annotations.
+  A folder of images of an unknown format must not be taken for annotations.
   """
   found = []
   for name in folders:
@@ -216,14 +216,14 @@ def _up_to_two_with_data(
 
 
 def _split_folders(place: tree.Tree, top: str) -> dict[str, str] | None:
-  """Folders of the splits, or None if they are those of classes.
+  """The split folders by split, or None if the folders are classes.
 
   Raises:
-    InputError: if only some of them, or the wrong ones, are splits.
+    InputError: if only some of them are splits, or novel is missing.
   """
   folders = place.folders(top)
   found = {name: s for name in folders if (s := _as_split(name))}
-  # One alone may well be a class, such as "train" beside "bus".
+  # A single one may be a class, such as "train" beside "bus".
   if len(found) < 2:
     return None
   where = place.path / top
@@ -247,7 +247,7 @@ def _split_folders(place: tree.Tree, top: str) -> dict[str, str] | None:
 
 
 def _has_pictures(place: tree.Tree, folder: str) -> bool:
-  """Whether images lie in a folder itself, readable or not."""
+  """Whether a folder itself has images, readable or not."""
   some = (kinds.PICTURE, kinds.HEIC)
   return any(class_folders.kind_of(f) in some for f in place.files(folder))
 

@@ -1,4 +1,4 @@
-"""A table of file names and labels, in the place of class folders."""
+"""A table of file names and labels, instead of class folders."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 class Labelled(NamedTuple):
-  """Files of the classes of a table."""
+  """The files of a table by class."""
 
   root: str  # folder that the names are relative to
   names: dict[str, list[str]]  # by class
@@ -48,10 +48,10 @@ def read(place: tree.Tree, table: tree.File, top: str) -> Labelled:
   Args:
     place: where.
     table: the file.
-    top: folder in which its files may be as well as beside it.
+    top: folder in which its files may be if they are not beside it.
 
   Raises:
-    InputError: naming all rows that are wrong; or if it is no table.
+    InputError: naming all wrong rows; or if it is no table.
   """
   label_of: dict[str, str] = {}
   problems = []
@@ -84,7 +84,7 @@ def read(place: tree.Tree, table: tree.File, top: str) -> Labelled:
 def _root(
   place: tree.Tree, table: tree.File, top: str, names: list[str]
 ) -> str:
-  """The folder in which most of the first files are."""
+  """The folder that holds most of the first files."""
   beside = table.name.rpartition("/")[0]
   below = [tree.join(beside, folder) for folder in place.folders(beside)]
 

@@ -1,4 +1,4 @@
-"""ImageNet-21k: classes by their number of images, never held in memory."""
+"""ImageNet-21k: classes are split by their number of images."""
 
 import re
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ from fsl_jax.data.containers import tree
 
 _SYNSET = re.compile(r"n\d{8}")
 
-# How far below the source the synsets are looked for.
+# How far below the source the synsets may be.
 _DEPTH = 3
 
 _PAPER = {"base": 7491, "novel": 13007, "unused": 1343}
 
 
 class Imagenet21k(from_source.FromSource):
-  """A class is a synset, such as "n01440764"; base classes are the large ones.
+  """A class is a synset, such as "n01440764".
 
-  The paper counts: classes with more than 1,000 images are for pre-training,
-  the others with at least 10 are few-shot classes. It has no validation
-  classes, so val is empty.
+  As in the paper, classes with more than 1,000 images are for pre-training
+  (base), the others with at least 10 are few-shot classes (novel), and val is
+  empty.
   """
 
   name = "imagenet21k"
@@ -100,7 +100,7 @@ others with at least 10 are novel, the rest is left out; val is empty.
 
 
 class _Synset(NamedTuple):
-  """Where the images of a class are."""
+  """The place of the images of a class."""
 
   folder: str  # in the tree; of the tar if there is one
   tar: tree.File | None
@@ -180,7 +180,7 @@ def _forms(place: tree.Tree, synsets: dict[str, _Synset]) -> str:
 def _compared(
   counts: dict[str, int], num_images: dict[str, dict[str, int]]
 ) -> str:
-  """How many classes there are, beside the paper's."""
+  """The numbers of classes, compared with the paper's."""
   found = {split: len(num_images[split]) for split in ("base", "novel")}
   found["unused"] = len(counts) - sum(found.values())
   here = ", ".join(f"{number:,} {kind}" for kind, number in found.items())

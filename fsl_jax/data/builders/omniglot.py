@@ -24,11 +24,11 @@ _SHA256 = {
 }
 _SIZE_BYTES = {"images_background": 9464212, "images_evaluation": 6462886}
 
-# How far below the source the halves are looked for, as in
+# How far below the source the halves may be, as in
 # omniglot/python/images_background.
 _DEPTH = 3
 
-# Whatever lies above the alphabets: unpacking often adds a folder.
+# With any folders above the alphabets: unpacking often adds one.
 _DRAWING = re.compile(r"(?:.*/)?([^/]+)/(character\d+)/([^/]+\.png)")
 
 
@@ -101,7 +101,7 @@ the split of Vinyals et al. by character: 1,028 base, 172 val, 423 novel.
     return listing.Listing(" and ".join(forms), num_images, entries)
 
   def _places(self) -> list[tuple[tree.Tree, str, str]]:
-    """Where the halves are: tree, folder in it, half.
+    """The places of the halves: tree, folder in it, half.
 
     Raises:
       InputError: if one is missing.
@@ -136,7 +136,7 @@ the split of Vinyals et al. by character: 1,028 base, 172 val, 423 novel.
   def _half(self, top: tree.Tree, folder: str, half: str) -> "_Half":
     inside = tree.join(folder, half)
     archive = top.get(f"{inside}.zip")
-    # A zip is whole or damaged; what was unpacked may lack anything.
+    # A zip file is preferred, since an unpacked folder may be incomplete.
     if archive is None:
       return _Half(half, f"folders in a {top.kind}", top, inside)
     path = pathlib.Path(archive.where.path)

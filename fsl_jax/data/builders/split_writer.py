@@ -1,8 +1,8 @@
-"""Writes the images of a split as they come, in files of tfds.
+"""Writes the images of a split in the order given, in files of tfds.
 
 The writer of tfds itself orders records by a hash of their keys, for which it
-holds a gigabyte of them and then copies them through temporary files. Here
-memory is 12 bytes an image, and the order is kept apart (`index`).
+holds a gigabyte of them and then copies them through temporary files. This one
+needs 12 bytes per image, and the order is stored separately (`index`).
 """
 
 import array
@@ -68,8 +68,8 @@ class SplitWriter:
       path = self._files.sharded_filepath(
         shard_index=len(self._lengths), num_shards=None
       )
-      # One record a group: reading one does not read its neighbours. What is
-      # encoded already would only take time to compress.
+      # With one record per group, reading one does not read its neighbours.
+      # Encoded images do not compress any further.
       self._open = array_record_module.ArrayRecordWriter(
         os.fspath(path), "group_size:1,uncompressed"
       )
@@ -112,7 +112,7 @@ class SplitWriter:
 
   @property
   def labels(self) -> np.ndarray:
-    """[n] int32, of the records as they were written."""
+    """[n] int32, of the records in the order of writing."""
     return np.frombuffer(self._labels, np.int32)
 
   @property

@@ -1,4 +1,4 @@
-"""Which classes the published splits are made of: facts, with their origin."""
+"""The classes of the published splits, with their origin."""
 
 import importlib.resources
 import json
@@ -12,7 +12,7 @@ def load(name: str) -> dict[str, Any]:
     name: of a JSON file in this folder, such as "cifar_fs".
 
   Returns:
-    What it holds; "origin" says who made the list.
+    Its content; "origin" names the authors of the list.
   """
   file = importlib.resources.files(__name__) / f"{name}.json"
   return json.loads(file.read_text(encoding="utf-8"))

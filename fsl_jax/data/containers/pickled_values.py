@@ -1,8 +1,7 @@
-"""What pickles call to make arrays and plain containers, with all checked.
+"""The functions that pickles call for arrays and plain containers.
 
-A pickle chooses the arguments, so each of these takes any and refuses what it
-was not made for. NumPy's own functions would read past the end of memory for
-some of them.
+A pickle chooses the arguments, so each function checks all of them. NumPy's own
+functions would read past the end of memory for some.
 """
 
 import math
@@ -23,11 +22,11 @@ _KEYS = (str, bytes, int, float, complex, bool, type(None), np.generic)
 
 
 class RefusedError(Exception):
-  """A pickle asks for what is not admitted; the message says what."""
+  """A pickle needs something that is not admitted, which the message names."""
 
 
 class Name:
-  """What a pickle gets for a name: nothing that could be called or changed."""
+  """The value of a name in a pickle, which cannot be called or changed."""
 
   __slots__ = ("call", "what")
 
@@ -36,7 +35,7 @@ class Name:
 
 
 def not_a_function(*_: Any) -> Any:
-  """Stands for names that a pickle may hold and not call."""
+  """The function of names that a pickle may hold but not call."""
   raise RefusedError("it calls what is no function")
 
 
@@ -46,7 +45,7 @@ def new_dtype(spec: Any, align: Any = False, copy: Any = True) -> np.dtype:
   if not isinstance(spec, str) or not _DTYPE.fullmatch(spec):
     shown = repr(spec) if isinstance(spec, str) else "its own"
     raise RefusedError(f"arrays of type {shown} are refused")
-  # A copy, because others must not see the change.
+  # A copy, since its byte order is changed.
   return np.dtype(spec, copy=True)
 
 
@@ -135,7 +134,7 @@ def _set(items: Any = ()) -> set[Any]:
 
 
 def check_key(key: Any) -> Any:
-  """Refuses what is dear or dangerous to hash, such as tuples in tuples."""
+  """Refuses keys that are expensive to hash, such as tuples in tuples."""
   flat = key if type(key) is tuple else (key,)
   if not all(isinstance(item, _KEYS) for item in flat):
     raise RefusedError(
@@ -165,14 +164,14 @@ for _core in ("numpy.core", "numpy._core"):
   ADMITTED[f"{_core}.multiarray", "_reconstruct"] = not_a_function
   ADMITTED[f"{_core}.multiarray", "scalar"] = _scalar
   ADMITTED[f"{_core}.numeric", "_frombuffer"] = _from_buffer
-"""What may be asked for, by module and name, and what is called for it."""
+"""The admitted names by module and name, and the function of each."""
 
-# What Python 2 called them.
+# Modules by their names in Python 2.
 ALIASES = {"__builtin__": "builtins"}
 
 
 def set_array(array: np.ndarray, state: Any) -> None:
-  """Sets the state of a new array, after all of it was checked."""
+  """Sets the state of a new array, after checking all of it."""
   if type(state) is not tuple or len(state) not in (4, 5):
     raise RefusedError("a malformed array")
   shape, dtype, fortran, data = state[-4:]
@@ -195,7 +194,7 @@ def set_array(array: np.ndarray, state: Any) -> None:
 
 
 def set_byte_order(dtype: np.dtype, state: Any) -> None:
-  """Sets the only part of the state that its name does not say."""
+  """Sets the byte order, the only part of the state not in the name."""
   plain = (
     type(state) is tuple
     and len(state) in (8, 9)

@@ -1,13 +1,17 @@
-"""Pickles of arrays and plain containers, and of nothing else.
+"""Pickles of arrays and plain containers; all others are refused.
 
 A pickle is a program; loading one with `pickle.load` can run any code. This
 unpickler admits the handful of names that NumPy arrays are made of and refuses
 everything else before it is called.
 
-It runs the interpreter of `pickle` that is written in Python, because there
-every instruction that calls or changes an object can be replaced. The one in C
-would also let a few bytes ask for gigabytes. An array is one instruction
-whatever its size, so this costs time only where the objects are many.
+It uses the interpreter of `pickle` that is written in Python, in which every
+instruction that calls or changes an object can be replaced. With the one in C
+a few bytes could also allocate gigabytes. An array is one instruction of any
+size, so this is slow only for pickles of many objects.
+
+Loaded values may be shared, so that a few bytes are gigabytes once they are
+written out: a tuple of twice the same tuple, and so on. `text` and the
+functions after it do not unfold such values.
 """
 
 import io
@@ -30,11 +34,11 @@ def _no_reference(pid: Any) -> Any:
 
 
 class Dialect(NamedTuple):
-  """What pickles of one kind may hold beside plain values, and call for it.
+  """What pickles of one kind may hold besides plain values.
 
-  The functions get whatever the pickle chose, so each refuses, by
-  `pickled_values.RefusedError`, what it was not made for, and returns plain
-  values or objects that nothing in a pickle can change.
+  The pickle chooses the arguments of the functions, so each raises
+  `pickled_values.RefusedError` for all that it does not admit, and returns
+  plain values or objects that nothing in a pickle can change.
   """
 
   expected: str = (
@@ -52,7 +56,7 @@ _MAX_TEXTS = 10_000
 
 
 class _Bounded:
-  """A file that knows where it ends before memory is asked for."""
+  """A file that raises at its end before memory is allocated."""
 
   def __init__(self, file: BinaryIO, size: int):
     self._file, self._left = file, size
@@ -69,7 +73,7 @@ class _Bounded:
     return line
 
 
-# Not public, but the only interpreter whose instructions can be replaced.
+# Not public, but the only interpreter with replaceable instructions.
 _Interpreter: Any = pickle._Unpickler
 
 
@@ -107,7 +111,7 @@ class _Unpickler(_Interpreter):
     raise values.RefusedError("registered extensions are refused")
 
   def _reconstruct(self, kind: Any, shape: Any, code: Any) -> np.ndarray:
-    """The empty array whose state the pickle sets next."""
+    """An empty array, of which the pickle sets the state next."""
     del shape, code
     if not isinstance(kind, values.Name) or kind.what != "numpy.ndarray":
       raise values.RefusedError("kinds of arrays of its own are refused")
@@ -224,12 +228,12 @@ def load(
   Args:
     file: a path, where a file of a tree lies, or an open binary file that can
       be sought in, which is left at the end of the pickle.
-    name: what to call it in messages; the path if not given.
-    dialect: what it may hold beside plain values.
+    name: its name in messages; the path if not given.
+    dialect: what it may hold besides plain values.
 
   Returns:
-    Arrays, numbers, text, bytes, lists, tuples, sets and dicts, and what the
-    dialect makes.
+    Arrays, numbers, text, bytes, lists, tuples, sets and dicts, and objects of
+    the dialect.
 
   Raises:
     InputError: if it holds anything else, or is cut short or no pickle.
@@ -265,7 +269,7 @@ def _load(file: BinaryIO, size: int, name: str, dialect: Dialect) -> Any:
       f"the pickle {name} is cut short, or no pickle; expected "
       f"{dialect.expected}"
     ) from error
-  # Bytes that are no pickle make the unpickler raise almost anything.
+  # For bytes that are no pickle the unpickler raises exceptions of any type.
   except Exception as error:
     if isinstance(error, OSError) and error.errno is not None:
       raise
@@ -338,7 +342,7 @@ def whole_numbers(values: Any, what: str) -> np.ndarray:
 
 
 def with_text_keys(content: dict[Any, Any], what: str) -> dict[str, Any]:
-  """A dict with its keys as text; those that are neither text nor bytes go."""
+  """A dict with text keys; those that are neither text nor bytes are dropped."""
   return {
     text(key, f"keys of {what}"): value
     for key, value in content.items()

@@ -1,4 +1,4 @@
-"""Folders, tar and zip archives as one thing: folders of files, read in place.
+"""One interface to folders and to tar and zip archives, read in place.
 
 A compressed tar is decompressed to one file in the scratch folder, so that its
 members can be read in any order; nothing else is unpacked.
@@ -27,9 +27,9 @@ def join(folder: str, name: str) -> str:
 
 
 class Tree:
-  """What a path holds; archives are indexed at once, folders when asked.
+  """The files below a path; archives are indexed at once, folders on demand.
 
-  Names of a folder are sorted by code point. Hidden files and folders, whose
+  Names in a folder are sorted by code point. Hidden files and folders, whose
   names begin with a dot, are left out, and so is `__MACOSX`.
 
   Attributes:
@@ -59,7 +59,7 @@ class Tree:
   def walk(self, folder: str = "") -> Iterator[File]:
     """All files below a folder.
 
-    Links to folders are followed, but not into a folder that they lie in.
+    Links to folders are followed, except to a folder that contains them.
     """
     return self._walk(folder, ())
 
@@ -119,10 +119,10 @@ class Tree:
 def open_tree(
   path: str | os.PathLike[str], scratch: str | os.PathLike[str]
 ) -> Tree:
-  """Looks at a folder or an archive.
+  """Opens a folder or an archive.
 
   Args:
-    path: folder, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .zip; told apart by
+    path: folder, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .zip; recognised by
       content, not by name.
     scratch: existing folder for decompressed tars.
 
@@ -139,7 +139,7 @@ def open_tree(
       f"{path} is a device or the like; expected a folder or an archive"
     )
   with archives.refuse_broken(path):
-    # Tars first: one that ends with a zip looks like a zip from behind.
+    # Tars first: one that ends with a zip file is taken for it by `zipfile`.
     if archives.is_tar(path):
       plain = archives.decompressed(path, scratch)
       return Tree(path, "tar archive", archives.tar_files(plain, shown=path))
@@ -157,7 +157,7 @@ def _begins_as_zip(path: pathlib.Path) -> bool:
 
 
 def _check_readable(item: os.DirEntry[str]) -> None:
-  """Refuses names and links that would make an image be left out silently."""
+  """Refuses names and links that would silently leave out an image."""
   try:
     item.name.encode()
   except UnicodeEncodeError:
@@ -171,7 +171,7 @@ def _check_readable(item: os.DirEntry[str]) -> None:
 
 
 class _Folder:
-  """Files of a folder of an archive: some dozen bytes each beside the name."""
+  """Files of a folder of an archive, in 16 bytes each besides the name."""
 
   __slots__ = ("folders", "names", "offsets", "sizes")
 
@@ -183,7 +183,7 @@ class _Folder:
 
   def sort(self) -> None:
     self.folders.sort()
-    # Of several files of a name the last one counts, as in unpacking.
+    # The last of several files of one name counts, as in unpacking.
     last = {name: row for row, name in enumerate(self.names)}
     self.names = sorted(last)
     rows = [last[name] for name in self.names]
@@ -192,12 +192,12 @@ class _Folder:
 
 
 class _Index:
-  """The folders of an archive; archives need not list them themselves."""
+  """The folders of an archive, which need not be listed in it."""
 
   def __init__(self, files: Iterable[File]) -> None:
     self._path = ""
     self._folders = {"": _Folder()}
-    # Names that a zip gives otherwise: backslashes, unmarked UTF-8.
+    # Names that differ in a zip file: backslashes, unmarked UTF-8.
     self._zip_names: dict[str, str] = {}
     for file in files:
       parent, _, base = file.name.rpartition("/")
