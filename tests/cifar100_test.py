@@ -10,7 +10,7 @@ import pickle
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,12 +35,12 @@ Counts = collections.Counter[tuple[str, str, bytes]]
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small(monkeypatch):
   sizes = {part: 100 * num for part, num in _PER_CLASS.items()}
   monkeypatch.setattr(cifar100_forms, "NUM_IMAGES", sizes)
 
 
-def _rows(part: str) -> np.ndarray:
+def _rows(part):
   """[n, 3074] uint8 in the official layout, in no order of classes."""
   rng = np.random.default_rng(len(part))
   fine = rng.permutation(np.repeat(np.arange(100), _PER_CLASS[part]))
@@ -50,20 +50,20 @@ def _rows(part: str) -> np.ndarray:
   return np.concatenate([labels, pixels], 1)
 
 
-def _image(row: np.ndarray) -> np.ndarray:
+def _image(row):
   """[32, 32, 3] of a row, from its three planes."""
   red, green, blue = row[2:].reshape(3, 1024)
   return np.stack([red, green, blue], 1).reshape(32, 32, 3)
 
 
-def _truth() -> Counts:
+def _truth():
   rows = [row for part in _PER_CLASS for row in _rows(part)]
   return collections.Counter(
     (_FINE[row[1]], _COARSE[row[0]], _image(row).tobytes()) for row in rows
   )
 
 
-def _write_binary(folder: pathlib.Path) -> pathlib.Path:
+def _write_binary(folder):
   folder.mkdir(parents=True)
   for part in _PER_CLASS:
     (folder / f"{part}.bin").write_bytes(_rows(part).tobytes())
@@ -78,7 +78,7 @@ class _Python2Pickler(pickle._Pickler):
 
   dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
-  def _save_string(self, value: str | bytes) -> None:
+  def _save_string(self, value):
     if isinstance(value, str):
       value = value.encode("latin1")
     self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
@@ -87,13 +87,13 @@ class _Python2Pickler(pickle._Pickler):
   dispatch[str] = dispatch[bytes] = _save_string
 
 
-def _dump_as_python2(value: Any) -> bytes:
+def _dump_as_python2(value):
   file = io.BytesIO()
   _Python2Pickler(file, 2).dump(value)
   return file.getvalue()
 
 
-def _with_bytes(value: Any) -> Any:
+def _with_bytes(value):
   """As people get who load with encoding="bytes" and store it again."""
   if isinstance(value, dict):
     return {k.encode(): _with_bytes(v) for k, v in value.items()}
@@ -102,7 +102,7 @@ def _with_bytes(value: Any) -> Any:
   return value
 
 
-def _python_content(part: str) -> dict[str, Any]:
+def _python_content(part):
   rows = _rows(part)
   return {
     "filenames": [f"{part}_{i}.png" for i in range(len(rows))],
@@ -113,9 +113,7 @@ def _python_content(part: str) -> dict[str, Any]:
   }
 
 
-def _write_python(
-  folder: pathlib.Path, dump: Callable[[Any], bytes] = _dump_as_python2
-) -> pathlib.Path:
+def _write_python(folder, dump=_dump_as_python2):
   folder.mkdir(parents=True)
   for part in _PER_CLASS:
     (folder / part).write_bytes(dump(_python_content(part)))
@@ -124,9 +122,7 @@ def _write_python(
   return folder
 
 
-def _write_tree(
-  root: pathlib.Path, name: Callable[[str, str], str]
-) -> pathlib.Path:
+def _write_tree(root, name):
   """Pictures in the folder that `name` makes of a part and a class."""
   for part in _PER_CLASS:
     for i, row in enumerate(_rows(part)):
@@ -142,7 +138,7 @@ class _Tfds(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   name = "cifar100"
   VERSION = tfds.core.Version("3.0.2")
 
-  def _info(self) -> tfds.core.DatasetInfo:
+  def _info(self):
     features = {
       "id": tfds.features.Text(),
       "image": tfds.features.Image(shape=(32, 32, 3)),
@@ -153,10 +149,10 @@ class _Tfds(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       builder=self, features=tfds.features.FeaturesDict(features)
     )
 
-  def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
+  def _split_generators(self, dl_manager):
     return {part: self._generate_examples(part) for part in _PER_CLASS}
 
-  def _generate_examples(self, part: str) -> Iterator[Any]:
+  def _generate_examples(self, part):
     for i, row in enumerate(_rows(part)):
       encoded = io.BytesIO()
       Image.fromarray(_image(row)).save(encoded, "PNG", compress_level=0)
@@ -172,7 +168,7 @@ class _Tfds(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 @pytest.fixture(scope="module")
-def tfds_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def tfds_dir(tmp_path_factory):
   root = tmp_path_factory.mktemp("tfds")
   tfds.display_progress_bar(False)
   _Tfds(data_dir=root, file_format="array_record").download_and_prepare()
@@ -180,22 +176,20 @@ def tfds_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   return root
 
 
-def _tar(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+def _tar(folder, path):
   with tarfile.open(path, "w:gz", compresslevel=1) as archive:
     archive.add(folder, folder.name)
   return path
 
 
-def _zip(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+def _zip(folder, path):
   with zipfile.ZipFile(path, "w") as archive:
     for file in sorted(folder.rglob("*")):
       archive.write(file, file.relative_to(folder.parent))
   return path
 
 
-def _find(
-  source: pathlib.Path, scratch: pathlib.Path, builder_class: Any = _BUILDERS[0]
-) -> listing.Listing:
+def _find(source, scratch, builder_class=_BUILDERS[0]):
   builder = builder_class(data_dir=scratch / "data")
   builder.source = source
   builder.scratch = scratch / "scratch"
@@ -203,7 +197,7 @@ def _find(
   return builder.find()
 
 
-def _contents(found: listing.Listing) -> dict[str, Counts]:
+def _contents(found):
   """What is in each split."""
   contents = {}
   for split in listing.SPLITS:
@@ -225,7 +219,7 @@ def _contents(found: listing.Listing) -> dict[str, Counts]:
   return contents
 
 
-def _refusal(source: pathlib.Path, scratch: pathlib.Path) -> str:
+def _refusal(source, scratch):
   with pytest.raises(types.InputError) as caught:
     _find(source, scratch)
   assert "\n" not in str(caught.value)
@@ -233,7 +227,7 @@ def _refusal(source: pathlib.Path, scratch: pathlib.Path) -> str:
 
 
 class TestClassLists:
-  def test_cifar100(self) -> None:
+  def test_cifar100(self):
     assert len(_FINE) == 100
     assert list(_FINE) == sorted(_FINE)
     sizes = collections.Counter(cifar100_forms.COARSE_OF.values())
@@ -241,15 +235,13 @@ class TestClassLists:
     assert set(sizes) == set(_COARSE)
 
   @pytest.mark.parametrize("builder_class", _BUILDERS)
-  def test_splits_share_no_class(
-    self, builder_class: Any, tmp_path: pathlib.Path
-  ) -> None:
+  def test_splits_share_no_class(self, builder_class, tmp_path):
     splits = builder_class(data_dir=tmp_path).split_classes()
     sizes = {split: len(names) for split, names in splits.items()}
     assert sizes == builder_class.NUM_CLASSES
     assert sorted(itertools.chain(*splits.values())) == sorted(_FINE)
 
-  def test_fc100_shares_no_super_class(self, tmp_path: pathlib.Path) -> None:
+  def test_fc100_shares_no_super_class(self, tmp_path):
     splits = cifar100.Fc100(data_dir=tmp_path).split_classes()
     coarse = [
       {cifar100_forms.COARSE_OF[name] for name in names}
@@ -259,12 +251,12 @@ class TestClassLists:
     assert len(set().union(*coarse)) == 20
 
   @pytest.mark.parametrize("name", ["cifar100", "cifar_fs", "fc100"])
-  def test_they_tell_their_origin(self, name: str) -> None:
+  def test_they_tell_their_origin(self, name):
     assert len(class_lists.load(name)["origin"]) > 50
 
 
 class TestForms:
-  def test_binary_folder(self, tmp_path: pathlib.Path) -> None:
+  def test_binary_folder(self, tmp_path):
     folder = _write_binary(tmp_path / "a" / "b" / "cifar-100-binary")
     truth = _truth()
     for builder_class in _BUILDERS:
@@ -285,9 +277,7 @@ class TestForms:
         _find(folder, tmp_path)
       )
 
-  def test_archives_and_python_and_prepared(
-    self, tmp_path: pathlib.Path, tfds_dir: pathlib.Path
-  ) -> None:
+  def test_archives_and_python_and_prepared(self, tmp_path, tfds_dir):
     binary = _write_binary(tmp_path / "cifar-100-binary")
     python = _write_python(tmp_path / "cifar-100-python")
     expected = _contents(_find(binary, tmp_path))
@@ -310,19 +300,17 @@ class TestForms:
       assert found.form.endswith(form), source
       assert _contents(found) == expected, source
 
-  def test_pickles_stored_again(self, tmp_path: pathlib.Path) -> None:
+  def test_pickles_stored_again(self, tmp_path):
     expected = _contents(_find(_write_binary(tmp_path / "b"), tmp_path))
 
-    def dump_bytes(value: Any) -> bytes:
+    def dump_bytes(value):
       return pickle.dumps(_with_bytes(value), 2)
 
     for i, dump in enumerate((pickle.dumps, dump_bytes)):
       folder = _write_python(tmp_path / f"python-{i}", dump)
       assert _contents(_find(folder, tmp_path)) == expected
 
-  def test_trees_however_folders_are_nested_and_spelt(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_trees_however_folders_are_nested_and_spelt(self, tmp_path):
     expected = _contents(_find(_write_binary(tmp_path / "b"), tmp_path))
     coarse_of = cifar100_forms.COARSE_OF
     names: list[Callable[[str, str], str]] = [
@@ -338,9 +326,7 @@ class TestForms:
     found = _find(_zip(root, tmp_path / "tree.zip"), tmp_path)
     assert _contents(found) == expected
 
-  def test_a_file_of_it(
-    self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-  ) -> None:
+  def test_a_file_of_it(self, tmp_path, monkeypatch):
     binary = _write_binary(tmp_path / "binary")
     python = _write_python(tmp_path / "python")
     expected = _find(binary, tmp_path).num_images
@@ -352,7 +338,7 @@ class TestForms:
     ):
       assert _find(source, tmp_path).num_images == expected
 
-  def test_labels_may_be_in_another_order(self, tmp_path: pathlib.Path) -> None:
+  def test_labels_may_be_in_another_order(self, tmp_path):
     folder = _write_binary(tmp_path / "cifar")
     expected = _contents(_find(folder, tmp_path))
     for part in _PER_CLASS:
@@ -365,9 +351,7 @@ class TestForms:
 
 
 class TestRefusals:
-  def test_all_that_is_wrong_with_binary_files_is_told(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_all_that_is_wrong_with_binary_files_is_told(self, tmp_path):
     folder = _write_binary(tmp_path / "cifar")
     (folder / "train.bin").write_bytes(_rows("train").tobytes()[:-5])
     (folder / "test.bin").unlink()
@@ -381,7 +365,7 @@ class TestRefusals:
     assert "614,795 bytes, expected 614,800" in message
     assert "test.bin is missing" in message
 
-  def test_labels_out_of_range(self, tmp_path: pathlib.Path) -> None:
+  def test_labels_out_of_range(self, tmp_path):
     folder = _write_binary(tmp_path / "cifar")
     rows = _rows("test")
     rows[7, :2] = 20, 100
@@ -394,7 +378,7 @@ class TestRefusals:
       message
     )
 
-  def test_too_many_of_a_class(self, tmp_path: pathlib.Path) -> None:
+  def test_too_many_of_a_class(self, tmp_path):
     folder = _write_binary(tmp_path / "cifar")
     rows = _rows("test")
     rows[3, :2] = rows[4, :2]
@@ -408,7 +392,7 @@ class TestRefusals:
         images_per_class=3,
       )
 
-  def test_truncated_archives(self, tmp_path: pathlib.Path) -> None:
+  def test_truncated_archives(self, tmp_path):
     path = _tar(_write_binary(tmp_path / "cifar"), tmp_path / "cifar100.tgz")
     whole = path.read_bytes()
     for size in (len(whole) // 2, len(whole) - 20):
@@ -418,25 +402,21 @@ class TestRefusals:
     path.write_bytes(gzip.compress(gzip.decompress(whole)[:100_000], 1))
     assert "cut short" in _refusal(path, tmp_path)
 
-  def test_malicious_and_truncated_pickles(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_malicious_and_truncated_pickles(self, tmp_path):
     folder = _write_python(tmp_path / "cifar-100-python")
     whole = (folder / "train").read_bytes()
     (folder / "train").write_bytes(whole[: len(whole) // 2])
     assert str(folder / "train") in _refusal(folder, tmp_path)
 
     class Evil:
-      def __reduce__(self) -> Any:
+      def __reduce__(self):
         return os.mkdir, (str(tmp_path / "evil"),)
 
     (folder / "train").write_bytes(pickle.dumps({"data": Evil()}, 2))
     assert "mkdir" in _refusal(folder, tmp_path)
     assert not (tmp_path / "evil").exists()
 
-  def test_all_that_is_wrong_with_pickles_is_told(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_all_that_is_wrong_with_pickles_is_told(self, tmp_path):
     folder = _write_python(tmp_path / "cifar-100-python")
     content = _python_content("train")
     content["data"] = content["data"][1:]
@@ -448,7 +428,7 @@ class TestRefusals:
     assert "fine_labels are not 200" in message
     assert "test: it holds no coarse_labels, fine_labels (CIFAR-10" in message
 
-  def test_trees_with_other_folders(self, tmp_path: pathlib.Path) -> None:
+  def test_trees_with_other_folders(self, tmp_path):
     root = _write_tree(tmp_path / "tree", lambda part, fine: f"{part}/{fine}")
     shutil.rmtree(root / "train" / "apple")
     shutil.rmtree(root / "test" / "apple")
@@ -462,9 +442,7 @@ class TestRefusals:
     message = _refusal(root, tmp_path)
     assert "lies below fish, seal is of aquatic_mammals" in message
 
-  def test_prepared_files_that_are_not_whole(
-    self, tmp_path: pathlib.Path, tfds_dir: pathlib.Path
-  ) -> None:
+  def test_prepared_files_that_are_not_whole(self, tmp_path, tfds_dir):
     where = tmp_path / "copy"
     shutil.copytree(tfds_dir / "cifar100" / "3.0.2", where)
     info = (where / "dataset_info.json").read_text()
@@ -484,7 +462,7 @@ class TestRefusals:
       _tar(where, tmp_path / "tfds.tar"), tmp_path
     )
 
-  def test_names_that_are_no_text(self, tmp_path: pathlib.Path) -> None:
+  def test_names_that_are_no_text(self, tmp_path):
     """A few bytes that would take gigabytes to write out."""
     folder = _write_python(tmp_path / "cifar-100-python")
     names: Any = ("a",)
@@ -500,7 +478,7 @@ class TestRefusals:
     (folder / "meta").unlink()
     assert "data is a tuple, expected [200, 3072]" in _refusal(folder, tmp_path)
 
-  def test_something_else(self, tmp_path: pathlib.Path) -> None:
+  def test_something_else(self, tmp_path):
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     (folder / "data_batch_1").touch()
@@ -512,7 +490,7 @@ class TestRefusals:
 @pytest.mark.skipif(
   "FSL_JAX_SHARED_DATA" not in os.environ, reason="needs the real CIFAR-100"
 )
-def test_real(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real(tmp_path, monkeypatch):
   monkeypatch.undo()
   folder = pathlib.Path(os.environ["FSL_JAX_SHARED_DATA"]) / "cifar100"
   _write_real(folder, tmp_path / "cifar")
@@ -541,7 +519,7 @@ def test_real(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
   assert std == pytest.approx([0.2673, 0.2564, 0.2762], abs=6e-5)
 
 
-def _write_real(folder: pathlib.Path, target: pathlib.Path) -> None:
+def _write_real(folder, target):
   """Rows of the real images, whose labels are numbered by other names."""
   target.mkdir()
   for part in _PER_CLASS:

@@ -1,7 +1,6 @@
 """Copies of an image within a class: counted, and kept apart in episodes."""
 
 import io
-import pathlib
 import shutil
 
 import numpy as np
@@ -15,9 +14,7 @@ from fsl_jax.episodes import protocols, sampler
 from fsl_jax.episodes import source as source_lib
 
 
-def noise(
-  num_classes: int = 20, different: int = 8, copies: int = 2, size_px: int = 8
-) -> types.ClassIndexed:
+def noise(num_classes=20, different=8, copies=2, size_px=8):
   """Classes of noise, from which nothing can be learned; each image twice."""
   rng = np.random.default_rng(0)
   shape = (num_classes, different, size_px, size_px, 3)
@@ -34,7 +31,7 @@ def noise(
   )
 
 
-def _accuracy(dataset: types.ClassIndexed, **protocol: object) -> float:
+def _accuracy(dataset, **protocol):
   """Of the nearest class mean of pixels, 5 ways, 5 shots."""
   made = protocols.make(ways=5, shots=5, queries=3, **protocol)
   pixels = np.asarray(dataset.images, np.float32).reshape(
@@ -47,7 +44,7 @@ def _accuracy(dataset: types.ClassIndexed, **protocol: object) -> float:
 
 
 class TestEpisodes:
-  def test_noise_is_at_chance_only_without_copies(self) -> None:
+  def test_noise_is_at_chance_only_without_copies(self):
     # So many classes that hardly an image is drawn often: with 20 of them one
     # data set of noise differs from another by 2.4 points.
     dataset = noise(300)
@@ -64,7 +61,7 @@ class TestEpisodes:
       {"reuse": False},
     ],
   )
-  def test_no_image_twice_in_an_episode(self, values) -> None:
+  def test_no_image_twice_in_an_episode(self, values):
     dataset = noise()
     digests = dataset.image_digests()
     values = {"ways": 4, "shots": 3, "queries": 3, "copies": "apart"} | values
@@ -84,7 +81,7 @@ class TestEpisodes:
     if not protocol.reuse:
       assert len(seen) == 5 * 4 * 6
 
-  def test_groups_apart_as_well(self) -> None:
+  def test_groups_apart_as_well(self):
     dataset = noise(4, different=8)
     group = [f"{i % 4}/{i}" for i in range(len(dataset.class_ids))]
     dataset = types.ClassIndexed(
@@ -98,7 +95,7 @@ class TestEpisodes:
       rows = sampler.draw(dataset, protocol, seed=0, index=index)
       assert not set(digests[rows.support]) & set(digests[rows.query])
 
-  def test_copies_do_not_count_as_images_of_a_class(self) -> None:
+  def test_copies_do_not_count_as_images_of_a_class(self):
     with pytest.raises(types.InputError) as caught:
       sampler.check(noise(), protocols.make(shots=5, queries=5, copies="apart"))
     message = str(caught.value)
@@ -107,7 +104,7 @@ class TestEpisodes:
     assert "skip" not in message
     sampler.check(noise(), protocols.make(shots=5, queries=5))
 
-  def test_features_give_the_same_episodes(self) -> None:
+  def test_features_give_the_same_episodes(self):
     """Different images may have equal features."""
     dataset = noise()
     features = np.zeros((len(dataset.class_ids), 4), np.float32)
@@ -119,7 +116,7 @@ class TestEpisodes:
     np.testing.assert_array_equal(of_images.query, of_features.query)
     np.testing.assert_array_equal(of_images.support, of_features.support)
 
-  def test_it_is_recorded_and_named(self) -> None:
+  def test_it_is_recorded_and_named(self):
     protocol = protocols.make(copies="apart")
     assert protocol.values()["copies"] == "apart"
     assert "copies" in protocol.text
@@ -127,13 +124,13 @@ class TestEpisodes:
     assert "copies" not in protocols.make().values()
 
 
-def vars_of(dataset: types.ClassIndexed) -> dict[str, object]:
+def vars_of(dataset):
   names = ("images", "class_ids", "class_names", "image_ids", "name", "split")
   return {name: getattr(dataset, name) for name in names}
 
 
 class TestNearCopies:
-  def test_of_every_kind(self) -> None:
+  def test_of_every_kind(self):
     """Smooth patterns, and what becomes of them on the way through the web."""
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, 256, (9, 4, 4, 3), np.uint8)
@@ -169,7 +166,7 @@ class TestNearCopies:
     assert sorted(later for _, later in found.examples) == [2, 3, 4]
     assert {earlier for earlier, _ in found.examples} <= {0, 1, 2, 3}
 
-  def test_features_have_none(self) -> None:
+  def test_features_have_none(self):
     dataset = noise().with_features(np.zeros((320, 4), np.float32))
     with pytest.raises(types.InputError, match="has features"):
       near_copies.find(dataset)
@@ -177,9 +174,7 @@ class TestNearCopies:
 
 class TestPrepared:
   @pytest.fixture
-  def found(
-    self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-  ) -> data.Description:
+  def found(self, tmp_path, monkeypatch):
     tiny_source.register(monkeypatch)
     source = tiny_source.write(tmp_path / "source")
     for i in range(2):
@@ -187,7 +182,7 @@ class TestPrepared:
     shutil.copy(source / "novel/fox/0.png", source / "novel/fox/copy.png")
     return tiny_source.prepare(source, tmp_path / "data")
 
-  def test_they_are_counted(self, found) -> None:
+  def test_they_are_counted(self, found):
     assert found.repeated["num_within"] == {"base": 2, "val": 0, "novel": 1}
     assert found.repeated["num_pairs"] == 0
     pairs = found.repeated["examples_within"]
@@ -196,7 +191,7 @@ class TestPrepared:
     assert description.copies(found).startswith("3 of 24 images repeat")
     assert description.copies(found, "base+val").startswith("2 of 17 images")
 
-  def test_verify_counts_them_again(self, found, tmp_path) -> None:
+  def test_verify_counts_them_again(self, found, tmp_path):
     """Also of what was prepared before they were counted."""
     where = tmp_path / "data"
     assert data.verify("tiny", data_dir=where) == found
@@ -212,7 +207,7 @@ class TestPrepared:
   @pytest.mark.parametrize("in_memory", [True, False])
   def test_episodes_of_arrays_and_of_files_are_the_same(
     self, found, tmp_path, in_memory
-  ) -> None:
+  ):
     base = data.load(
       "tiny", "base", data_dir=tmp_path / "data", in_memory=in_memory
     )
@@ -224,7 +219,7 @@ class TestPrepared:
     same = (images[:, None] == images[None]).all(axis=(2, 3, 4))
     np.testing.assert_array_equal(digests[:, None] == digests, same)
 
-  def test_files_without_digests(self, found, tmp_path) -> None:
+  def test_files_without_digests(self, found, tmp_path):
     """Of data sets that were made before."""
     index = found.folder / "base.digests.npy"
     index.unlink()

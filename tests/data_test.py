@@ -17,18 +17,18 @@ _ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tiny(monkeypatch):
   tiny_source.register(monkeypatch)
 
 
 @pytest.fixture
-def found(tmp_path: pathlib.Path) -> data.Description:
+def found(tmp_path):
   source = tiny_source.write(tmp_path / "source")
   return tiny_source.prepare(source, tmp_path / "data")
 
 
 @pytest.fixture
-def data_dir(found: data.Description) -> pathlib.Path:
+def data_dir(found):
   return found.folder.parents[1]
 
 

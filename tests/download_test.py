@@ -4,11 +4,9 @@ import contextlib
 import functools
 import hashlib
 import http.server
-import pathlib
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,7 @@ _CUT = 1_300_000
 class Handler(http.server.BaseHTTPRequestHandler):
   """Serves `_DATA`; what the server's `plan` says goes wrong."""
 
-  def do_GET(self) -> None:
+  def do_GET(self):
     plan = self.server.plan
     wanted = self.headers.get("Range")
     plan.asked.append(wanted)
@@ -50,12 +48,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     with contextlib.suppress(ConnectionError):
       self.wfile.write(body)
 
-  def log_message(self, *arguments: Any) -> None:
+  def log_message(self, *arguments):
     pass
 
 
 class Plan:
-  def __init__(self) -> None:
+  def __init__(self):
     self.data = _DATA
     self.has_ranges = True
     self.tells_length = True
@@ -66,7 +64,7 @@ class Plan:
 
 
 @pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> Iterator[Plan]:
+def plan(monkeypatch):
   monkeypatch.setenv("no_proxy", "*")
   monkeypatch.setattr(download, "_WAIT_S", 0.001)
   server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -82,12 +80,12 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Iterator[Plan]:
   server.server_close()
 
 
-def _fetch(plan: Plan, folder: pathlib.Path, **options: Any) -> pathlib.Path:
+def _fetch(plan, folder, **options):
   chosen = {"sha256": _SHA256, "size_bytes": len(_DATA), **options}
   return download.fetch(plan.url, folder=folder, **chosen)
 
 
-def test_fetches_once(plan: Plan, tmp_path: pathlib.Path) -> None:
+def test_fetches_once(plan, tmp_path):
   path = _fetch(plan, tmp_path / "new" / "folder")
   assert path == tmp_path / "new" / "folder" / "data.tar.gz"
   assert path.read_bytes() == _DATA
@@ -96,24 +94,20 @@ def test_fetches_once(plan: Plan, tmp_path: pathlib.Path) -> None:
   assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_damaged_file_is_fetched_again(
-  plan: Plan, tmp_path: pathlib.Path
-) -> None:
+def test_a_damaged_file_is_fetched_again(plan, tmp_path):
   for damaged in (_DATA[:-1], bytes([_DATA[0] ^ 1]) + _DATA[1:]):
     (tmp_path / "data.tar.gz").write_bytes(damaged)
     assert _fetch(plan, tmp_path).read_bytes() == _DATA
 
 
 @pytest.mark.parametrize("tells_length", [True, False])
-def test_a_cut_connection_is_resumed(
-  plan: Plan, tmp_path: pathlib.Path, tells_length: bool
-) -> None:
+def test_a_cut_connection_is_resumed(plan, tmp_path, tells_length):
   plan.cuts, plan.tells_length = 2, tells_length
   assert _fetch(plan, tmp_path).read_bytes() == _DATA
   assert plan.asked == [None, f"bytes={_CUT}-", f"bytes={2 * _CUT}-"]
 
 
-def test_a_later_call_continues(plan: Plan, tmp_path: pathlib.Path) -> None:
+def test_a_later_call_continues(plan, tmp_path):
   part = tmp_path / "data.tar.gz.part"
   part.write_bytes(_DATA[:1000])
   assert _fetch(plan, tmp_path).read_bytes() == _DATA
@@ -128,17 +122,13 @@ def test_a_later_call_continues(plan: Plan, tmp_path: pathlib.Path) -> None:
   assert plan.asked[1:] == [None]
 
 
-def test_without_ranges_it_starts_over(
-  plan: Plan, tmp_path: pathlib.Path
-) -> None:
+def test_without_ranges_it_starts_over(plan, tmp_path):
   plan.has_ranges, plan.cuts = False, 1
   assert _fetch(plan, tmp_path).read_bytes() == _DATA
   assert plan.asked == [None, f"bytes={_CUT}-"]
 
 
-def test_it_gives_up_when_nothing_new_comes(
-  plan: Plan, tmp_path: pathlib.Path
-) -> None:
+def test_it_gives_up_when_nothing_new_comes(plan, tmp_path):
   plan.has_ranges, plan.cuts = False, 1000
   with pytest.raises(types.InputError, match=r"closed early.*source=FILE$"):
     _fetch(plan, tmp_path)
@@ -146,9 +136,7 @@ def test_it_gives_up_when_nothing_new_comes(
   assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
 
 
-def test_a_wrong_checksum_is_told_and_removed(
-  plan: Plan, tmp_path: pathlib.Path
-) -> None:
+def test_a_wrong_checksum_is_told_and_removed(plan, tmp_path):
   with pytest.raises(
     types.InputError, match=f"SHA-256 {_SHA256}, expected {'0' * 64}"
   ):
@@ -157,9 +145,7 @@ def test_a_wrong_checksum_is_told_and_removed(
 
 
 @pytest.mark.parametrize("tells_length", [True, False])
-def test_a_file_of_another_size_is_refused(
-  plan: Plan, tmp_path: pathlib.Path, tells_length: bool
-) -> None:
+def test_a_file_of_another_size_is_refused(plan, tmp_path, tells_length):
   plan.tells_length = tells_length
   plan.data = _DATA + b"!"
   with pytest.raises(types.InputError) as caught:
@@ -169,9 +155,7 @@ def test_a_file_of_another_size_is_refused(
   assert not (tmp_path / "data.tar.gz").exists()
 
 
-def test_a_stopped_server_is_tried_again(
-  plan: Plan, tmp_path: pathlib.Path
-) -> None:
+def test_a_stopped_server_is_tried_again(plan, tmp_path):
   plan.statuses = [503, 500]
   assert _fetch(plan, tmp_path).read_bytes() == _DATA
   assert len(plan.asked) == 3
@@ -182,9 +166,7 @@ def test_a_stopped_server_is_tried_again(
   assert len(plan.asked) == 4
 
 
-def test_offline_says_what_to_do(
-  plan: Plan, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_says_what_to_do(plan, tmp_path, monkeypatch):
   waits: list[float] = []
   monkeypatch.setattr(download.time, "sleep", waits.append)
   with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -201,11 +183,9 @@ def test_offline_says_what_to_do(
   assert np.allclose(np.diff(np.log2(waits)), 1)
 
 
-def test_progress_counts_every_block_once(
-  plan: Plan, tmp_path: pathlib.Path
-) -> None:
-  def wrap(seen: list[Any]) -> Callable[[Iterable[Any], int], Iterable[Any]]:
-    def progress(blocks: Iterable[Any], total: int) -> Iterable[Any]:
+def test_progress_counts_every_block_once(plan, tmp_path):
+  def wrap(seen):
+    def progress(blocks, total):
       seen.append(total)
       for block in blocks:
         seen.append(block)

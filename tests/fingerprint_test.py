@@ -61,7 +61,7 @@ def test_memory_layout_does_not_matter():
 
 
 def test_the_rule_by_hand():
-  def sha(data: bytes) -> bytes:
+  def sha(data):
     return hashlib.sha256(data).digest()
 
   black = np.zeros((1, 2, 3), np.uint8)

@@ -24,7 +24,7 @@ class Icons(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def icons(tmp_path_factory: pytest.TempPathFactory) -> Icons:
+def icons(tmp_path_factory):
   data_dir = tmp_path_factory.mktemp("data")
   command = [*_SCRIPT, "--dataset=icons", f"--data_dir={data_dir}"]
   with subprocess.Popen(
@@ -36,7 +36,7 @@ def icons(tmp_path_factory: pytest.TempPathFactory) -> Icons:
   return Icons(data_dir, output, drawings)
 
 
-def test_classes_and_splits(icons: Icons) -> None:
+def test_classes_and_splits(icons):
   sizes: dict[str, int] = {}
   packs: dict[str, set[str]] = {}
   for drawing in icons.drawings:
@@ -58,7 +58,7 @@ def test_classes_and_splits(icons: Icons) -> None:
   assert len(set(splits["novel"]) ^ set(fewer["novel"])) <= 3
 
 
-def test_drawings_are_centred_whole_and_distinct(icons: Icons) -> None:
+def test_drawings_are_centred_whole_and_distinct(icons):
   pixels = np.stack([drawing.pixels for drawing in icons.drawings])
   assert pixels.shape[1:] == (64, 64)
   assert pixels.dtype == np.uint8
@@ -87,11 +87,11 @@ def test_drawings_are_centred_whole_and_distinct(icons: Icons) -> None:
     ("gmi", "tag", None),
   ],
 )
-def test_class_name(pack: str, raw_name: str, expected: str | None) -> None:
+def test_class_name(pack, raw_name, expected):
   assert icon_glyphs.class_name(pack, raw_name) == expected
 
 
-def test_two_builds_have_the_same_fingerprint(icons: Icons) -> None:
+def test_two_builds_have_the_same_fingerprint(icons):
   found = data.describe("icons", icons.data_dir)
   assert found is not None
   by_class: dict[str, list[np.ndarray]] = {}
@@ -106,9 +106,7 @@ def test_two_builds_have_the_same_fingerprint(icons: Icons) -> None:
     assert found.fingerprints[split] == again
 
 
-def test_missing_and_wrong_packages_are_named(
-  monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
+def test_missing_and_wrong_packages_are_named(monkeypatch, tmp_path):
   wrong = {"tkinter-icons-bs": "0.0.1", "tkinter-icons-none": "1.0"}
   monkeypatch.setattr(icon_glyphs, "PACKAGES", wrong)
   with pytest.raises(
@@ -119,7 +117,7 @@ def test_missing_and_wrong_packages_are_named(
   assert data.describe("icons", tmp_path) is None
 
 
-def test_loaded_images_are_the_drawings(icons: Icons) -> None:
+def test_loaded_images_are_the_drawings(icons):
   drawings = {drawing.image_id: drawing for drawing in icons.drawings}
   novel = data.load("icons", "novel", data_dir=icons.data_dir)
   assert novel.images.shape[1:] == (64, 64, 3)
@@ -131,7 +129,7 @@ def test_loaded_images_are_the_drawings(icons: Icons) -> None:
     assert novel.class_names[novel.class_ids[row]] == drawing.class_name
 
 
-def test_script_reports_what_it_made(icons: Icons) -> None:
+def test_script_reports_what_it_made(icons):
   found = data.describe("icons", icons.data_dir)
   assert found is not None
   assert found.fingerprint in icons.output
@@ -142,7 +140,7 @@ def test_script_reports_what_it_made(icons: Icons) -> None:
   assert found.repeated["num_pairs"] == 0
 
 
-def test_the_build_of_published_numbers(icons: Icons) -> None:
+def test_the_build_of_published_numbers(icons):
   """The recorded numbers of images are those of the recorded fingerprint."""
   found = data.describe("icons", icons.data_dir)
   assert found is not None

@@ -5,7 +5,6 @@ import pathlib
 import tarfile
 import unicodedata
 import zipfile
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ from fsl_jax.data.containers import tree
 _NAMES = [f"class {i:02d}" for i in range(20)]
 
 
-def _write(root: pathlib.Path, names: list[str]) -> pathlib.Path:
+def _write(root, names):
   """Files whose bytes are their names; no image is decoded here."""
   for name in names:
     path = root / name
@@ -26,26 +25,18 @@ def _write(root: pathlib.Path, names: list[str]) -> pathlib.Path:
   return root
 
 
-def _classes(names: list[str], count: int = 2) -> list[str]:
+def _classes(names, count=2):
   return [f"{name}/{i}.jpg" for name in names for i in range(count)]
 
 
-def _zip(
-  root: pathlib.Path, path: pathlib.Path, names: list[str]
-) -> pathlib.Path:
+def _zip(root, path, names):
   with zipfile.ZipFile(path, "w") as archive:
     for name in names:
       archive.write(root / name, name)
   return path
 
 
-def _find(
-  source: pathlib.Path,
-  tmp_path: pathlib.Path,
-  *,
-  skip_bad: bool = False,
-  **options: Any,
-) -> listing.Listing:
+def _find(source, tmp_path, *, skip_bad=False, **options):
   builder = image_folder.ImageFolder(data_dir=tmp_path / "made")
   builder.skip_bad = skip_bad
   builder.source = source
@@ -55,7 +46,7 @@ def _find(
   return builder.find()
 
 
-def _refusal(source: pathlib.Path, tmp_path: pathlib.Path, **options) -> str:
+def _refusal(source, tmp_path, **options):
   with pytest.raises(types.InputError) as caught:
     _find(source, tmp_path, **options)
   assert "\n" not in str(caught.value)
@@ -63,9 +54,7 @@ def _refusal(source: pathlib.Path, tmp_path: pathlib.Path, **options) -> str:
 
 
 class TestClasses:
-  def test_pictures_at_any_depth_and_of_any_spelling(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_pictures_at_any_depth_and_of_any_spelling(self, tmp_path):
     pictures = ["a/1.jpg", "a/x/y/2.JPEG", "a/1.png", "b/é ü.WebP", "b/z.tif"]
     others = ["a/notes.txt", "a/Thumbs.db", "b/LICENSE", "b/.hidden.png"]
     others += ["readme.md", "labels.csv", "unknown.xyz"]
@@ -81,8 +70,8 @@ class TestClasses:
   @pytest.mark.parametrize("wrapped", ["", "flowers/", "data/flowers/"])
   @pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tar inside"])
   def test_archives_and_single_folders_are_gone_into(
-    self, kind: str, wrapped: str, tmp_path: pathlib.Path
-  ) -> None:
+    self, kind, wrapped, tmp_path
+  ):
     files = _classes(["cat", "dog", "owl"])
     source = tmp_path / "source"
     _write(source, [wrapped + name for name in files])
@@ -103,13 +92,13 @@ class TestClasses:
     assert found.num_pictures == len(files)
     assert set().union(*found.num_images.values()) == {"cat", "dog", "owl"}
 
-  def test_names_are_composed(self, tmp_path: pathlib.Path) -> None:
+  def test_names_are_composed(self, tmp_path):
     apart = unicodedata.normalize("NFD", "Käfer")
     found = _find(_write(tmp_path / "source", _classes([apart, "b"])), tmp_path)
     assert list(found.num_images["novel"]) == ["Käfer", "b"]
     assert len(list(found.entries("novel"))) == 4
 
-  def test_clashes_of_names(self, tmp_path: pathlib.Path) -> None:
+  def test_clashes_of_names(self, tmp_path):
     names = ["Käfer", unicodedata.normalize("NFD", "Käfer"), "Cat", "cat"]
     source = _write(tmp_path / "source", _classes(names))
     if len(list(source.iterdir())) < len(names):
@@ -118,7 +107,7 @@ class TestClasses:
     assert "'Cat' and 'cat' differ only in case" in message
     assert r"'Ka\u0308fer' and 'K\xe4fer' differ only in case" in message
 
-  def test_all_that_is_wrong_is_named(self, tmp_path: pathlib.Path) -> None:
+  def test_all_that_is_wrong_is_named(self, tmp_path):
     files = [*_classes(["a", "b"]), "c/notes.txt", "a/x.heic", "b/x/without"]
     message = _refusal(_write(tmp_path / "source", files), tmp_path)
     assert "1 class folder has no image (c)" in message
@@ -126,19 +115,17 @@ class TestClasses:
     assert "(a/x.heic, b/x/without)" in message
     assert "skip_bad=True" in message
 
-  def test_pictures_without_class_folders(self, tmp_path: pathlib.Path) -> None:
+  def test_pictures_without_class_folders(self, tmp_path):
     source = _write(tmp_path / "source", ["1.jpg", "2.jpg"])
     message = _refusal(source, tmp_path)
     assert "has no class folders" in message
     assert "expected one folder per class" in message
 
-  def test_pictures_beside_class_folders_are_told(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_pictures_beside_class_folders_are_told(self, tmp_path):
     source = _write(tmp_path / "source", [*_classes(["a", "b"]), "1.jpg"])
     assert "1 images beside" in _find(source, tmp_path).form
 
-  def test_pictures_a_level_too_deep(self, tmp_path: pathlib.Path) -> None:
+  def test_pictures_a_level_too_deep(self, tmp_path):
     """Neither animals and things nor images and masks are classes."""
     for names in (
       ["animals/cat", "animals/horse", "things/car", "things/ship"],
@@ -171,9 +158,7 @@ class TestClasses:
       source = _zip(source, tmp_path / "a.zip", files)
       assert "unpack the zip archive and point" in _refusal(source, tmp_path)
 
-  def test_a_folder_of_pictures_in_each_class_folder(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_a_folder_of_pictures_in_each_class_folder(self, tmp_path):
     files = ["a/images/1.jpg", "b/images/1.jpg", "b/images/x/2.jpg"]
     files += ["b/images/3.jpg", "b/boxes.txt", "c/1.jpg", "c/x/2.jpg"]
     files += ["d/1.jpg", "d/2.jpg", "d/x/1.jpg", "d/y/1.jpg"]
@@ -193,9 +178,7 @@ class TestClasses:
       ["C/meta/classes.txt", "C/meta/train.json", "C/license_agreement.txt"],
     ],
   )
-  def test_one_folder_of_pictures_beside_others(
-    self, others: list[str], kind: str, tmp_path: pathlib.Path
-  ) -> None:
+  def test_one_folder_of_pictures_beside_others(self, others, kind, tmp_path):
     files = _classes([f"C/images/{n:03d}.bird" for n in range(9)]) + others
     source = _write(tmp_path / "source", files)
     if kind == "zip":
@@ -209,24 +192,20 @@ class TestClasses:
     assert names == {f"{n:03d}.bird" for n in range(9)}
     assert found.num_pictures == 18
 
-  def test_a_folder_that_may_hold_pictures_is_not_passed_over(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_a_folder_that_may_hold_pictures_is_not_passed_over(self, tmp_path):
     files = [*_classes(["animals/cat", "animals/dog"]), "things/car/1.heic"]
     message = _refusal(_write(tmp_path / "source", files), tmp_path)
     assert "no image of a known format (things/car/1.heic)" in message
 
-  def test_the_only_folder_with_pictures_is_a_class(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_the_only_folder_with_pictures_is_a_class(self, tmp_path):
     source = _write(tmp_path / "source", ["a/1.jpg", "b/notes.txt"])
     assert "no image (b)" in _refusal(source, tmp_path)
 
-  def test_a_single_class(self, tmp_path: pathlib.Path) -> None:
+  def test_a_single_class(self, tmp_path):
     source = _write(tmp_path / "source", _classes(["a"]))
     assert "has 1 class (a), expected at least 2" in _refusal(source, tmp_path)
 
-  def test_an_endless_link(self, tmp_path: pathlib.Path) -> None:
+  def test_an_endless_link(self, tmp_path):
     source = _write(tmp_path / "source", ["a.txt"])
     (source / "self").symlink_to(source)
     assert "no image" in _refusal(source, tmp_path)
@@ -236,7 +215,7 @@ _JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
 _HEIC = b"\0\0\0\x18ftypheic" + bytes(20)
 
 
-def _prepended(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
+def _prepended(root, files):
   _write(root, list(files))
   for name, data in files.items():
     (root / name).write_bytes(data)
@@ -246,7 +225,7 @@ def _prepended(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
 class TestBytes:
   """Names that are no names of images: the bytes count."""
 
-  def test_pictures_by_other_names(self, tmp_path: pathlib.Path) -> None:
+  def test_pictures_by_other_names(self, tmp_path):
     names = ["a/1", "a/2.jpg_large", "b/img.001", "b/page.html", "b/x"]
     source = _prepended(tmp_path / "source", dict.fromkeys(names, _JPEG))
     (source / "b/notes.txt").write_text("P1 is the first patient")
@@ -256,8 +235,8 @@ class TestBytes:
     assert [e.id for e in found.entries("novel")] == sorted(names)
 
   def test_what_is_no_picture_is_named_as_what_it_is(
-    self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-  ) -> None:
+    self, tmp_path, monkeypatch
+  ):
     monkeypatch.setattr(kinds, "has_heif", lambda: False)
     files = {
       "a/1.heic": _HEIC,
@@ -286,7 +265,7 @@ class TestBytes:
       assert part in message
     assert "xmp" not in message
 
-  def test_they_may_be_left_out(self, tmp_path: pathlib.Path) -> None:
+  def test_they_may_be_left_out(self, tmp_path):
     files = [*_classes(["a", "b"]), "a/film.mkv", "c/notes.txt"]
     found = _find(_write(tmp_path / "source", files), tmp_path, skip_bad=True)
     assert found.num_images["novel"] == {"a": 2, "b": 2}
@@ -296,9 +275,7 @@ class TestBytes:
     ]
     assert len(list(found.entries("novel"))) == 4
 
-  def test_heic_counts_where_it_can_be_read(
-    self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-  ) -> None:
+  def test_heic_counts_where_it_can_be_read(self, tmp_path, monkeypatch):
     monkeypatch.setattr(kinds, "has_heif", lambda: True)
     source = _prepended(
       tmp_path / "source", dict.fromkeys(["a/1.heic", "b/1.HEIF"], _HEIC)
@@ -327,9 +304,7 @@ class TestLabels:
       ),
     ],
   )
-  def test_are_the_classes(
-    self, where: str, table: str, lines: str, tmp_path: pathlib.Path
-  ) -> None:
+  def test_are_the_classes(self, where, table, lines, tmp_path):
     files = ["1.jpg", "2.jpg", "3"]
     source = _prepended(
       tmp_path / "source", {f"{where}{name}": _JPEG for name in files}
@@ -342,7 +317,7 @@ class TestLabels:
     assert entries == [("cat", "2.jpg"), ("owl", "1.jpg"), ("owl", "3")]
     assert table in found.form
 
-  def test_class_folders_come_first(self, tmp_path: pathlib.Path) -> None:
+  def test_class_folders_come_first(self, tmp_path):
     source = _write(tmp_path / "source", _classes(["a", "b"]))
     (source / "labels.csv").write_text("filename,label\na/0.jpg,x\nb/0.jpg,y\n")
     assert list(_find(source, tmp_path).num_images["novel"]) == ["a", "b"]
@@ -351,7 +326,7 @@ class TestLabels:
     with pytest.raises(types.InputError, match=r"no table 'x.csv'"):
       _find(source, tmp_path, labels="x.csv")
 
-  def test_folders_of_a_table_are_groups(self, tmp_path: pathlib.Path) -> None:
+  def test_folders_of_a_table_are_groups(self, tmp_path):
     files = [f"{part}/{n}.jpg" for part in ("train", "test") for n in range(4)]
     source = _write(tmp_path / "source", files)
     rows = [f"{name},{'ab'[i % 2]}" for i, name in enumerate(files)]
@@ -373,15 +348,13 @@ class TestLabels:
       ("filename,label\n1.jpg,cat\n2.jpg,cat\n", "has 1 class"),
     ],
   )
-  def test_wrong_tables(
-    self, text: str, message: str, tmp_path: pathlib.Path
-  ) -> None:
+  def test_wrong_tables(self, text, message, tmp_path):
     source = _write(tmp_path / "source", ["1.jpg", "2.jpg"])
     (source / "labels.csv").write_text(text)
     with pytest.raises(types.InputError, match=message):
       _find(source, tmp_path, labels="labels.csv")
 
-  def test_several_tables(self, tmp_path: pathlib.Path) -> None:
+  def test_several_tables(self, tmp_path):
     source = _write(tmp_path / "source", ["1.jpg", "2.jpg"])
     for name in ("a.csv", "b.csv"):
       (source / name).write_text("filename,label\n1.jpg,a\n2.jpg,b\n")
@@ -394,7 +367,7 @@ class TestSameClasses:
   """Folders that hold the same classes are groups of images."""
 
   @pytest.mark.parametrize("wrapped", ["", "birds/"])
-  def test_are_joined(self, wrapped: str, tmp_path: pathlib.Path) -> None:
+  def test_are_joined(self, wrapped, tmp_path):
     files = _classes(["train/a", "train/b", "test/a", "test/b", "test/c"])
     files.append("test/notes.txt")
     source = _write(tmp_path / "source", [wrapped + name for name in files])
@@ -403,7 +376,7 @@ class TestSameClasses:
     ids = sorted(entry.id for entry in found.entries("novel"))
     assert ids == sorted(files[:-1])
 
-  def test_each_with_a_table(self, tmp_path: pathlib.Path) -> None:
+  def test_each_with_a_table(self, tmp_path):
     source = _write(tmp_path / "source", _classes(["train", "test"]))
     for part in ("train", "test"):
       text = "file_name,label\n0.jpg,a\n1.jpg,b\n"
@@ -415,9 +388,7 @@ class TestSameClasses:
       _classes(["train", "test"])
     )
 
-  def test_names_that_differ_only_in_case_are_refused(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_names_that_differ_only_in_case_are_refused(self, tmp_path):
     """They would be two classes, each of one folder alone."""
     source = _write(
       tmp_path / "source",
@@ -427,7 +398,7 @@ class TestSameClasses:
 
 
 class TestFewClasses:
-  def test_are_not_split_unless_asked(self, tmp_path: pathlib.Path) -> None:
+  def test_are_not_split_unless_asked(self, tmp_path):
     source = _write(tmp_path / "source", _classes(_NAMES[:19]))
     found = _find(source, tmp_path)
     assert list(found.num_images["novel"]) == _NAMES[:19]
@@ -450,9 +421,7 @@ class TestSplitFolders:
       ("metatrain", "meta_valid", "metatest"),
     ],
   )
-  def test_are_the_splits(
-    self, folders: tuple[str, str, str], tmp_path: pathlib.Path
-  ) -> None:
+  def test_are_the_splits(self, folders, tmp_path):
     files = [
       f"{folder}/{split}{i}/1.jpg"
       for folder, split in zip(folders, listing.SPLITS, strict=True)
@@ -463,7 +432,7 @@ class TestSplitFolders:
     ids = {e.id for split in listing.SPLITS for e in found.entries(split)}
     assert ids == set(files)
 
-  def test_base_or_val_may_be_missing(self, tmp_path: pathlib.Path) -> None:
+  def test_base_or_val_may_be_missing(self, tmp_path):
     files = ["train/a/1.jpg", "test/b/1.jpg", "test/c/1.jpg"]
     source = _write(tmp_path / "source", files)
     assert _find(source, tmp_path).class_names == {
@@ -472,13 +441,13 @@ class TestSplitFolders:
       "novel": ("b", "c"),
     }
 
-  def test_one_novel_class(self, tmp_path: pathlib.Path) -> None:
+  def test_one_novel_class(self, tmp_path):
     source = _write(tmp_path / "source", ["train/a/1.jpg", "test/b/1.jpg"])
     message = _refusal(source, tmp_path)
     assert "has 1 novel class ('b'), expected at least 2" in message
 
   @pytest.mark.parametrize("kind", ["folder", "zip archive"])
-  def test_of_the_same_classes(self, kind: str, tmp_path: pathlib.Path) -> None:
+  def test_of_the_same_classes(self, kind, tmp_path):
     names = [f"c{i:03d}" for i in range(100)]
     files = _classes([f"{s}/{n}" for s in ("train", "test") for n in names])
     source = _write(tmp_path / "source", files)
@@ -494,14 +463,14 @@ class TestSplitFolders:
       "ones"
     )
 
-  def test_with_an_empty_one(self, tmp_path: pathlib.Path) -> None:
+  def test_with_an_empty_one(self, tmp_path):
     """The only one with images is not taken for the data."""
     files = [*_classes(["train/a", "train/b", "train/c"]), "test/readme"]
     assert "test has no class" in _refusal(
       _write(tmp_path / "source", files), tmp_path
     )
 
-  def test_one_alone_is_a_class(self, tmp_path: pathlib.Path) -> None:
+  def test_one_alone_is_a_class(self, tmp_path):
     source = _write(tmp_path / "source", _classes(["train", "bus"]))
     assert _find(source, tmp_path).class_names["novel"] == ("bus", "train")
 
@@ -518,19 +487,17 @@ class TestSplitFolders:
       (["train/a/1.jpg", "test/b/1.jpg", "x/1.jpg"], r"beside others (x)"),
     ],
   )
-  def test_wrong_ones(
-    self, files: list[str], message: str, tmp_path: pathlib.Path
-  ) -> None:
+  def test_wrong_ones(self, files, message, tmp_path):
     assert message in _refusal(_write(tmp_path / "source", files), tmp_path)
 
-  def test_admit_no_other_choice(self, tmp_path: pathlib.Path) -> None:
+  def test_admit_no_other_choice(self, tmp_path):
     files = _classes(["train/a", "test/b", "test/c"])
     source = _write(tmp_path / "source", files)
     assert "so seed cannot be given" in _refusal(source, tmp_path, seed=1)
 
 
 class TestSeededSplit:
-  def test_does_not_change(self) -> None:
+  def test_does_not_change(self):
     # Prepared data sets of users rest on it.
     assert class_split.seeded([f"c{i}" for i in range(10)]) == {
       "base": ["c0", "c1", "c3", "c6", "c7", "c8"],
@@ -540,9 +507,7 @@ class TestSeededSplit:
 
   @pytest.mark.parametrize("n", range(2, 40))
   @pytest.mark.parametrize(("val", "novel"), [(0.15, 0.2), (0.01, 0.98)])
-  def test_every_split_has_classes(
-    self, n: int, val: float, novel: float
-  ) -> None:
+  def test_every_split_has_classes(self, n, val, novel):
     names = [f"c{i:02d}" for i in range(n)]
     split = class_split.seeded(names, val_share=val, novel_share=novel)
     joined = [name for members in split.values() for name in members]
@@ -553,13 +518,13 @@ class TestSeededSplit:
     assert split["val"] or n < 4
 
   @pytest.mark.parametrize("n", [4, 20, 60])
-  def test_novel_has_two_classes_however_small_its_share(self, n: int) -> None:
+  def test_novel_has_two_classes_however_small_its_share(self, n):
     names = [f"c{i:02d}" for i in range(n)]
     split = class_split.seeded(names, val_share=0.99, novel_share=0.01)
     assert len(split["novel"]) == 2
     assert not split["base"]
 
-  def test_sizes_are_the_shares(self) -> None:
+  def test_sizes_are_the_shares(self):
     names = [f"c{i:03d}" for i in range(200)]
     split = class_split.seeded(names)
     assert {s: len(m) for s, m in split.items()} == {
@@ -568,30 +533,30 @@ class TestSeededSplit:
       "novel": 40,
     }
 
-  def test_depends_on_the_seed_and_not_on_the_order(self) -> None:
+  def test_depends_on_the_seed_and_not_on_the_order(self):
     splits = [class_split.seeded(_NAMES, seed=seed) for seed in range(5)]
     assert len({str(split) for split in splits}) == 5
     assert class_split.seeded(_NAMES[::-1]) == splits[0]
 
-  def test_a_class_less_moves_few(self) -> None:
+  def test_a_class_less_moves_few(self):
     names = [f"c{i:03d}" for i in range(200)]
     novel = set(class_split.seeded(names)["novel"])
     fewer = set(class_split.seeded(names[1:])["novel"])
     assert len(novel ^ fewer) <= 2
 
   @pytest.mark.parametrize("n", [2, 3, 5])
-  def test_all_classes_may_be_novel(self, n: int) -> None:
+  def test_all_classes_may_be_novel(self, n):
     expected = {"base": [], "val": [], "novel": _NAMES[:n]}
     assert class_split.seeded(_NAMES[:n], novel_share=1) == expected
 
-  def test_two_classes_are_novel(self) -> None:
+  def test_two_classes_are_novel(self):
     assert class_split.seeded(["a", "b"])["novel"] == ["a", "b"]
 
-  def test_val_shrinks_as_novel_grows(self) -> None:
+  def test_val_shrinks_as_novel_grows(self):
     split = class_split.seeded(_NAMES, novel_share=0.6)
     assert [len(split[s]) for s in listing.SPLITS] == [6, 2, 12]
 
-  def test_val_may_be_empty(self) -> None:
+  def test_val_may_be_empty(self):
     split = class_split.seeded(_NAMES, val_share=0)
     assert not split["val"]
     assert len(split["novel"]) == 4
@@ -612,11 +577,11 @@ class TestSeededSplit:
       ({"seed": True}, "seed must be at least 0"),
     ],
   )
-  def test_wrong_choices(self, options: dict[str, Any], message: str) -> None:
+  def test_wrong_choices(self, options, message):
     with pytest.raises(types.InputError, match=message):
       class_split.split(_NAMES, options, "the source")
 
-  def test_choices_reach_it(self, tmp_path: pathlib.Path) -> None:
+  def test_choices_reach_it(self, tmp_path):
     source = _write(tmp_path / "source", _classes(_NAMES))
     found = _find(source, tmp_path, seed=3, val_share=0.3, novel_share=0.4)
     expected = class_split.seeded(
@@ -628,17 +593,15 @@ class TestSeededSplit:
 
 class TestSplitFile:
   @pytest.fixture
-  def source(self, tmp_path: pathlib.Path) -> pathlib.Path:
+  def source(self, tmp_path):
     return _write(tmp_path / "source", _classes(["a", "b", "Käfer", "d"]))
 
-  def _write_split(self, tmp_path: pathlib.Path, split: Any) -> str:
+  def _write_split(self, tmp_path, split):
     path = tmp_path / "split.json"
     path.write_text(json.dumps(split), encoding="utf-8")
     return str(path)
 
-  def test_is_followed(
-    self, source: pathlib.Path, tmp_path: pathlib.Path
-  ) -> None:
+  def test_is_followed(self, source, tmp_path):
     apart = unicodedata.normalize("NFD", "Käfer")
     path = self._write_split(
       tmp_path, {"novel": ["d", apart], "base": ["b", "a"]}
@@ -650,9 +613,7 @@ class TestSplitFile:
       "novel": ("Käfer", "d"),
     }
 
-  def test_all_that_is_wrong_is_named(
-    self, source: pathlib.Path, tmp_path: pathlib.Path
-  ) -> None:
+  def test_all_that_is_wrong_is_named(self, source, tmp_path):
     split = {"base": ["a", "kafer"], "val": ["a"], "test": ["d"]}
     path = self._write_split(tmp_path, split)
     message = _refusal(source, tmp_path, split_file=path)
@@ -668,40 +629,30 @@ class TestSplitFile:
       assert part in message
 
   @pytest.mark.parametrize("split", [[], {"novel": "a"}, {"novel": [1]}])
-  def test_other_content(
-    self, split: Any, source: pathlib.Path, tmp_path: pathlib.Path
-  ) -> None:
+  def test_other_content(self, split, source, tmp_path):
     path = self._write_split(tmp_path, split)
     assert "must hold" in _refusal(source, tmp_path, split_file=path)
 
-  def test_begins_with_a_byte_order_mark(
-    self, source: pathlib.Path, tmp_path: pathlib.Path
-  ) -> None:
+  def test_begins_with_a_byte_order_mark(self, source, tmp_path):
     path = tmp_path / "split.json"
     text = json.dumps({"novel": ["d", "Käfer"], "base": ["a", "b"]})
     path.write_text(text, encoding="utf-8-sig")
     found = _find(source, tmp_path, split_file=str(path))
     assert found.class_names["novel"] == ("Käfer", "d")
 
-  def test_a_split_twice(
-    self, source: pathlib.Path, tmp_path: pathlib.Path
-  ) -> None:
+  def test_a_split_twice(self, source, tmp_path):
     path = tmp_path / "split.json"
     path.write_text('{"novel": ["a", "b"], "base": ["x"], "base": ["d"]}')
     message = _refusal(source, tmp_path, split_file=str(path))
     assert "it has 'base' more than once" in message
 
-  def test_one_novel_class(
-    self, source: pathlib.Path, tmp_path: pathlib.Path
-  ) -> None:
+  def test_one_novel_class(self, source, tmp_path):
     split = {"novel": ["d"], "base": ["a", "b", "Käfer"]}
     path = self._write_split(tmp_path, split)
     message = _refusal(source, tmp_path, split_file=path)
     assert "it has 1 novel class ('d'), expected at least 2" in message
 
-  def test_unreadable_and_with_other_choices(
-    self, source: pathlib.Path, tmp_path: pathlib.Path
-  ) -> None:
+  def test_unreadable_and_with_other_choices(self, source, tmp_path):
     path = tmp_path / "split.json"
     for content in (None, b"{", b"\xff", b"[" * 100_000):
       if content is not None:

@@ -1,14 +1,12 @@
 """ImageNet-21k: tars by synset or trees, split by the number of images."""
 
 import io
-import pathlib
 import tarfile
 import tracemalloc
 
 import pytest
 
 from fsl_jax import types
-from fsl_jax.data import listing
 from fsl_jax.data.builders import imagenet21k
 from fsl_jax.data.containers import tree
 
@@ -29,12 +27,12 @@ class _Small(imagenet21k.Imagenet21k, skip_registration=True):
   NOVEL_AT_LEAST = 3
 
 
-def _pictures(name: str, count: int) -> dict[str, bytes]:
+def _pictures(name, count):
   # No image is decoded while listing, so any bytes do.
   return {f"{name}_{i}.JPEG": f"{name}-{i}".encode() * 50 for i in range(count)}
 
 
-def _tar(files: dict[str, bytes], mode: str = "w") -> bytes:
+def _tar(files, mode="w"):
   target = io.BytesIO()
   with tarfile.open(fileobj=target, mode=mode) as tar:
     for name, data in files.items():
@@ -44,7 +42,7 @@ def _tar(files: dict[str, bytes], mode: str = "w") -> bytes:
   return target.getvalue()
 
 
-def _write(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
+def _write(root, files):
   for name, data in files.items():
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,11 +50,11 @@ def _write(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
   return root
 
 
-def _tars(counts: dict[str, int] = _COUNTS) -> dict[str, bytes]:
+def _tars(counts=_COUNTS):
   return {f"{name}.tar": _tar(_pictures(name, n)) for name, n in counts.items()}
 
 
-def _folders(counts: dict[str, int] = _COUNTS) -> dict[str, bytes]:
+def _folders(counts=_COUNTS):
   return {
     f"{name}/{base}": data
     for name, n in counts.items()
@@ -64,7 +62,7 @@ def _folders(counts: dict[str, int] = _COUNTS) -> dict[str, bytes]:
   }
 
 
-def _source(kind: str, root: pathlib.Path) -> pathlib.Path:
+def _source(kind, root):
   root.mkdir()
   below = {f"winter21/{name}": data for name, data in _tars().items()}
   match kind:
@@ -87,9 +85,7 @@ def _source(kind: str, root: pathlib.Path) -> pathlib.Path:
   raise ValueError(kind)
 
 
-def _find(
-  source: pathlib.Path, tmp_path: pathlib.Path, builder_class=_Small
-) -> listing.Listing:
+def _find(source, tmp_path, builder_class=_Small):
   builder = builder_class(data_dir=tmp_path / "made")
   builder.source = source
   builder.scratch = tmp_path / "scratch"
@@ -110,9 +106,7 @@ class TestForms:
       "tar of folders",
     ],
   )
-  def test_every_form_gives_the_same(
-    self, kind: str, tmp_path: pathlib.Path
-  ) -> None:
+  def test_every_form_gives_the_same(self, kind, tmp_path):
     found = _find(_source(kind, tmp_path / "source"), tmp_path)
     assert found.class_names == {"base": _BASE, "val": (), "novel": _NOVEL}
     for split, counts in found.num_images.items():
@@ -128,7 +122,7 @@ class TestForms:
       assert len(entries) == sum(counts.values())
       assert counts == {name: _COUNTS[name] for name in counts}
 
-  def test_the_form_tells_of_other_counts(self, tmp_path: pathlib.Path) -> None:
+  def test_the_form_tells_of_other_counts(self, tmp_path):
     found = _find(_source("tars", tmp_path / "source"), tmp_path)
     assert found.form == (
       "one tar per synset in a folder; 2 base, 2 novel, "
@@ -137,7 +131,7 @@ class TestForms:
     )
 
 
-def test_listing_keeps_counts_only(tmp_path: pathlib.Path) -> None:
+def test_listing_keeps_counts_only(tmp_path):
   source = _write(
     tmp_path / "source", _tars({"n00000001": 3000, "n00000002": 5})
   )
@@ -154,7 +148,7 @@ def test_listing_keeps_counts_only(tmp_path: pathlib.Path) -> None:
 
 
 class TestRefused:
-  def test_all_damaged_tars_are_named(self, tmp_path: pathlib.Path) -> None:
+  def test_all_damaged_tars_are_named(self, tmp_path):
     tars = _tars()
     for name in ("n00000001.tar", "n00000004.tar"):
       tars[name] = tars[name][:3000]
@@ -165,21 +159,21 @@ class TestRefused:
     assert str(source / "n00000004.tar") in str(caught.value)
     assert "n00000002" not in str(caught.value)
 
-  def test_a_damaged_tar_in_a_tar(self, tmp_path: pathlib.Path) -> None:
+  def test_a_damaged_tar_in_a_tar(self, tmp_path):
     tars = _tars()
     tars["n00000004.tar"] = tars["n00000004.tar"][:3000]
     source = _write(tmp_path, {"a.tar": _tar(tars)}) / "a.tar"
     with pytest.raises(types.InputError, match=r"a.tar/n00000004.tar is .*cut"):
       _find(source, tmp_path)
 
-  def test_synsets_that_are_there_twice(self, tmp_path: pathlib.Path) -> None:
+  def test_synsets_that_are_there_twice(self, tmp_path):
     source = _write(tmp_path / "source", {**_tars(), **_folders()})
     with pytest.raises(
       types.InputError, match=r"n00000001 is there twice: .*n00000004 is there"
     ):
       _find(source, tmp_path)
 
-  def test_compressed_synsets(self, tmp_path: pathlib.Path) -> None:
+  def test_compressed_synsets(self, tmp_path):
     source = _write(
       tmp_path / "source",
       {"n00000001.tar.gz": _tar(_pictures("n00000001", 3), "w:gz")},
@@ -190,9 +184,7 @@ class TestRefused:
       _find(source, tmp_path)
 
   @pytest.mark.parametrize("count", [4, 8])
-  def test_no_base_or_no_novel_class(
-    self, count: int, tmp_path: pathlib.Path
-  ) -> None:
+  def test_no_base_or_no_novel_class(self, count, tmp_path):
     source = _write(
       tmp_path / "source", _tars({"n00000001": count, "n00000002": count})
     )
@@ -204,7 +196,7 @@ class TestRefused:
     ):
       _find(source, tmp_path)
 
-  def test_the_thresholds_of_the_paper(self, tmp_path: pathlib.Path) -> None:
+  def test_the_thresholds_of_the_paper(self, tmp_path):
     counts = {"n00000001": 1000, "n00000002": 1001, "n00000003": 10}
     counts["n00000004"] = 9
     source = _write(
@@ -221,7 +213,7 @@ class TestRefused:
       "novel": ("n00000001", "n00000003"),
     }
 
-  def test_something_else(self, tmp_path: pathlib.Path) -> None:
+  def test_something_else(self, tmp_path):
     source = _write(tmp_path / "source", {"cats/1.png": b""})
     with pytest.raises(types.InputError, match="holds no synset of ImageNet"):
       _find(source, tmp_path)

@@ -25,25 +25,25 @@ _ALL = [name for names in _CLASSES.values() for name in names]
 Maker = Callable[[pathlib.Path], None]
 
 
-def _pixels(wnid: str, number: int) -> np.ndarray:
+def _pixels(wnid, number):
   """[4, 4, 3] uint8 that no other image has."""
   image = np.zeros((4, 4, 3), np.uint8)
   image[0, 0] = [_ALL.index(wnid), number, 200]
   return image
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _png(pixels):
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, "PNG")
   return file.getvalue()
 
 
-def _write(path: pathlib.Path, data: bytes) -> None:
+def _write(path, data):
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_bytes(data)
 
 
-def _class_folders(root: pathlib.Path) -> None:
+def _class_folders(root):
   for split, names in _CLASSES.items():
     for wnid in names:
       for number in range(_PER_CLASS):
@@ -53,7 +53,7 @@ def _class_folders(root: pathlib.Path) -> None:
     (root / _NAMES[split] / names[0] / "notes.txt").write_bytes(b"x")
 
 
-def _flat_class_folders(root: pathlib.Path) -> None:
+def _flat_class_folders(root):
   _class_folders(root)
   for split in _NAMES.values():
     for folder in (root / split).glob("n*"):
@@ -61,7 +61,7 @@ def _flat_class_folders(root: pathlib.Path) -> None:
     shutil.rmtree(root / split)
 
 
-def _csv_files(root: pathlib.Path) -> None:
+def _csv_files(root):
   for split, names in _CLASSES.items():
     with open(root / f"{_NAMES[split]}.csv", "w", newline="") as file:
       writer = csv.writer(file)
@@ -75,7 +75,7 @@ def _csv_files(root: pathlib.Path) -> None:
         _write(root / "images" / f"{wnid}00000999.png", b"")
 
 
-def _csv_with_class_folders(root: pathlib.Path) -> None:
+def _csv_with_class_folders(root):
   _csv_files(root)
   for path in list((root / "images").iterdir()):
     # By itself the folder is complete, and then has no others.
@@ -84,7 +84,7 @@ def _csv_with_class_folders(root: pathlib.Path) -> None:
     path.unlink()
 
 
-def _split_arrays(split: str) -> tuple[np.ndarray, list[str]]:
+def _split_arrays(split):
   names = [name for name in _CLASSES[split] for _ in range(_PER_CLASS)]
   images = [_pixels(n, i % _PER_CLASS) for i, n in enumerate(names)]
   # Rows of a class need not lie together.
@@ -92,7 +92,7 @@ def _split_arrays(split: str) -> tuple[np.ndarray, list[str]]:
   return np.stack(images)[order], [names[i] for i in order]
 
 
-def _cache(root: pathlib.Path) -> None:
+def _cache(root):
   for split, base in _NAMES.items():
     images, names = _split_arrays(split)
     rows: dict[str, list[int]] = {}
@@ -103,7 +103,7 @@ def _cache(root: pathlib.Path) -> None:
   _write(root / "mini-imagenet-labelsplit-train-22.pkl", pickle.dumps(rows))
 
 
-def _category_split(root: pathlib.Path, *, keys: type = str) -> None:
+def _category_split(root, *, keys=str):
   start = 0
   for split, names in _CLASSES.items():
     images, labels = _split_arrays(split)
@@ -127,7 +127,7 @@ def _category_split(root: pathlib.Path, *, keys: type = str) -> None:
         _write(root / name, data)
 
 
-def _doubled() -> tuple:
+def _doubled():
   """A few bytes in a pickle, gigabytes when written out."""
   value: tuple = (0,)
   for _ in range(60):
@@ -148,7 +148,7 @@ _FORMS: dict[str, Maker] = {
 }
 
 
-def _find(source: pathlib.Path, tmp_path: pathlib.Path) -> listing.Listing:
+def _find(source, tmp_path):
   scratch = tmp_path / "scratch"
   scratch.mkdir(exist_ok=True)
   builder = mini_imagenet.MiniImagenet(data_dir=tmp_path / "data")
@@ -156,13 +156,13 @@ def _find(source: pathlib.Path, tmp_path: pathlib.Path) -> listing.Listing:
   return builder.find()
 
 
-def _message(source: pathlib.Path, tmp_path: pathlib.Path) -> str:
+def _message(source, tmp_path):
   with pytest.raises(types.InputError) as caught:
     _find(source, tmp_path)
   return str(caught.value)
 
 
-def _check(found: listing.Listing) -> None:
+def _check(found):
   """Every image is there, once, as its own class, whatever the form."""
   assert found.class_names == _CLASSES
   listing.check_counts(
@@ -187,7 +187,7 @@ def _check(found: listing.Listing) -> None:
 
 
 @pytest.fixture(scope="module", params=_FORMS)
-def source(request, tmp_path_factory) -> pathlib.Path:
+def source(request, tmp_path_factory):
   root = tmp_path_factory.mktemp("source") / "mini-imagenet"
   root.mkdir()
   _FORMS[request.param](root)
@@ -195,28 +195,28 @@ def source(request, tmp_path_factory) -> pathlib.Path:
 
 
 class TestForms:
-  def test_folder(self, source, tmp_path) -> None:
+  def test_folder(self, source, tmp_path):
     found = _find(source, tmp_path)
     _check(found)
     # Each call begins anew.
     assert next(found.entries("val")).id == next(found.entries("val")).id
 
-  def test_parent(self, source, tmp_path) -> None:
+  def test_parent(self, source, tmp_path):
     _check(_find(source.parent, tmp_path))
 
   @pytest.mark.parametrize("kind", ["tar", "gztar", "zip"])
-  def test_archive(self, source, kind, tmp_path) -> None:
+  def test_archive(self, source, kind, tmp_path):
     path = shutil.make_archive(
       str(tmp_path / "mini"), kind, source.parent, source.name
     )
     _check(_find(pathlib.Path(path), tmp_path))
 
-  def test_folder_with_the_archive(self, source, tmp_path) -> None:
+  def test_folder_with_the_archive(self, source, tmp_path):
     place = tmp_path / "downloads"
     shutil.make_archive(str(place / "mini-imagenet"), "tar", source)
     _check(_find(place, tmp_path))
 
-  def test_part(self, source, tmp_path) -> None:
+  def test_part(self, source, tmp_path):
     parts = [*source.glob("images"), *source.glob("t*"), *source.glob("*.pkl")]
     for part in parts:
       if part.is_dir() or part.suffix in (".pkl", ".csv"):
@@ -224,7 +224,7 @@ class TestForms:
 
 
 class TestListDecides:
-  def test_exchanged_splits(self, tmp_path) -> None:
+  def test_exchanged_splits(self, tmp_path):
     """A program by others wrote val into test and the reverse."""
     root = tmp_path / "mini"
     root.mkdir()
@@ -237,30 +237,30 @@ class TestListDecides:
     names[2].rename(names[1])
     _check(_find(root, tmp_path))
 
-  def test_other_classes_are_left_out(self, tmp_path) -> None:
+  def test_other_classes_are_left_out(self, tmp_path):
     root = tmp_path / "mini"
     _class_folders(root)
     _write(root / "train" / "n00000001" / "a.png", _png(_pixels(_ALL[0], 0)))
     _check(_find(root, tmp_path))
 
-  def test_both_kinds_of_pickles(self, tmp_path) -> None:
+  def test_both_kinds_of_pickles(self, tmp_path):
     root = tmp_path / "mini"
     _cache(root)
     _category_split(root)
     _check(_find(root, tmp_path))
 
-  def test_foreign_pickle_beside_folders(self, tmp_path) -> None:
+  def test_foreign_pickle_beside_folders(self, tmp_path):
     root = tmp_path / "mini"
     _class_folders(root)
     _write(root / "model.pkl", pickle.dumps(os.system))
     _check(_find(root, tmp_path))
 
-  def test_lists(self) -> None:
+  def test_lists(self):
     sizes = {split: len(names) for split, names in _CLASSES.items()}
     assert sizes == mini_imagenet.MiniImagenet.NUM_CLASSES
     assert len(set(_ALL)) == 100
 
-  def test_lists_are_those_published(self) -> None:
+  def test_lists_are_those_published(self):
     shared = os.environ.get("FSL_JAX_SHARED_DATA")
     if not shared:
       pytest.skip("FSL_JAX_SHARED_DATA is not set")
@@ -276,12 +276,12 @@ class TestListDecides:
 
 
 class TestMessages:
-  def test_nothing(self, tmp_path) -> None:
+  def test_nothing(self, tmp_path):
     (tmp_path / "a.txt").write_text("x")
     assert "nothing of Mini-ImageNet" in _message(tmp_path, tmp_path)
     assert "does not exist" in _message(tmp_path / "none", tmp_path)
 
-  def test_missing_classes(self, tmp_path) -> None:
+  def test_missing_classes(self, tmp_path):
     _class_folders(tmp_path / "mini")
     missing = [_ALL[0], _ALL[70], _ALL[99]]
     for wnid in missing:
@@ -291,27 +291,27 @@ class TestMessages:
     assert "97 of the 100 classes" in message
     assert all(wnid in message for wnid in missing)
 
-  def test_one_split(self, tmp_path) -> None:
+  def test_one_split(self, tmp_path):
     _class_folders(tmp_path / "mini")
     for split in ("val", "test"):
       shutil.rmtree(tmp_path / "mini" / split)
     message = _message(tmp_path / "mini" / "train", tmp_path)
     assert "only classes of base" in message
 
-  def test_list_of_vinyals(self, tmp_path) -> None:
+  def test_list_of_vinyals(self, tmp_path):
     lists = class_lists.load("mini_imagenet")["vinyals"]
     for split, base in _NAMES.items():
       for wnid in lists[split]:
         _write(tmp_path / "mini" / base / wnid / "a.png", b"x")
     assert "Vinyals" in _message(tmp_path / "mini", tmp_path)
 
-  def test_all_of_imagenet(self, tmp_path) -> None:
+  def test_all_of_imagenet(self, tmp_path):
     _class_folders(tmp_path / "mini")
     for number in range(1300):
       _write(tmp_path / "mini" / "train" / _ALL[0] / f"{number}.JPEG", b"x")
     assert "all of ImageNet" in _message(tmp_path / "mini", tmp_path)
 
-  def test_pictures_that_csv_files_name(self, tmp_path) -> None:
+  def test_pictures_that_csv_files_name(self, tmp_path):
     root = tmp_path / "mini"
     root.mkdir()
     _csv_files(root)
@@ -322,7 +322,7 @@ class TestMessages:
     assert "2 are not there" in message
     assert all(name in message for name in gone)
 
-  def test_labels_without_names(self, tmp_path) -> None:
+  def test_labels_without_names(self, tmp_path):
     """Then the classes cannot be known, and so not their splits either."""
     root = tmp_path / "mini"
     _category_split(root)
@@ -352,7 +352,7 @@ class TestMessages:
       ({"image_data": [np.zeros((9, 9, 3), np.uint8)] * 9}, "no array"),
     ],
   )
-  def test_malformed_pickles(self, change, said, tmp_path) -> None:
+  def test_malformed_pickles(self, change, said, tmp_path):
     root = tmp_path / "mini"
     _cache(root)
     path = root / "mini-imagenet-cache-val.pkl"
@@ -370,7 +370,7 @@ class TestMessages:
       ({"catname2label": {_ALL[0]: 0}}, "each label once"),
     ],
   )
-  def test_malformed_labels(self, change, said, tmp_path) -> None:
+  def test_malformed_labels(self, change, said, tmp_path):
     root = tmp_path / "mini"
     _category_split(root)
     path = root / "miniImageNet_category_split_val.pickle"
@@ -379,7 +379,7 @@ class TestMessages:
     assert said in message
     assert path.name in message
 
-  def test_images_in_a_list(self, tmp_path) -> None:
+  def test_images_in_a_list(self, tmp_path):
     root = tmp_path / "mini"
     _cache(root)
     for path in root.glob("*cache*"):
@@ -388,7 +388,7 @@ class TestMessages:
       path.write_bytes(pickle.dumps(content))
     _check(_find(root, tmp_path))
 
-  def test_damage(self, tmp_path) -> None:
+  def test_damage(self, tmp_path):
     root = tmp_path / "mini"
     _cache(root)
     path = root / "mini-imagenet-cache-test.pkl"

@@ -26,7 +26,7 @@ _SPLIT = {
 }
 
 
-def _drawing(seed: int) -> bytes:
+def _drawing(seed):
   ink = np.random.default_rng(seed).integers(0, 2, (105, 105), np.uint8) * 255
   encoded = io.BytesIO()
   Image.fromarray(ink).convert("1").save(encoded, "PNG")
@@ -34,7 +34,7 @@ def _drawing(seed: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def files() -> dict[str, bytes]:
+def files():
   found = {}
   for half, names in _HALVES.items():
     for name in names:
@@ -46,11 +46,11 @@ def files() -> dict[str, bytes]:
 
 
 @pytest.fixture(autouse=True)
-def small_list(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_list(monkeypatch):
   monkeypatch.setattr(class_lists, "load", lambda name: _SPLIT)
 
 
-def _tree(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
+def _tree(root, files):
   for name, data in files.items():
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def _tree(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
   return root
 
 
-def _zips(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
+def _zips(root, files):
   root.mkdir(parents=True, exist_ok=True)
   for half in _HALVES:
     with zipfile.ZipFile(root / f"{half}.zip", "w") as archive:
@@ -69,7 +69,7 @@ def _zips(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
   return root
 
 
-def _find(source: pathlib.Path, tmp_path: pathlib.Path) -> listing.Listing:
+def _find(source, tmp_path):
   builder = omniglot.Omniglot(data_dir=tmp_path / "made")
   builder.source = source
   builder.scratch = tmp_path / "scratch"
@@ -77,14 +77,14 @@ def _find(source: pathlib.Path, tmp_path: pathlib.Path) -> listing.Listing:
   return builder.find()
 
 
-def _digest(picture: listing.Picture) -> bytes:
+def _digest(picture):
   result = pictures.examine(picture, omniglot.Omniglot.RULE)
   assert isinstance(result, pictures.Examined)
   assert result.size == (105, 105)
   return result.digest
 
 
-def _digests(found: listing.Listing) -> dict[str, dict[str, list[bytes]]]:
+def _digests(found):
   """Pixels by split and class, in no order."""
   by_split: dict[str, dict[str, list[bytes]]] = {}
   for split in listing.SPLITS:
@@ -96,9 +96,7 @@ def _digests(found: listing.Listing) -> dict[str, dict[str, list[bytes]]]:
   return by_split
 
 
-def _sources(
-  kind: str, files: dict[str, bytes], tmp_path: pathlib.Path
-) -> pathlib.Path:
+def _sources(kind, files, tmp_path):
   root = tmp_path / "omniglot"
   match kind:
     case "zips":
@@ -152,9 +150,7 @@ class TestForms:
       "zip of zips",
     ],
   )
-  def test_every_form_gives_the_same(
-    self, kind: str, files: dict[str, bytes], tmp_path: pathlib.Path
-  ) -> None:
+  def test_every_form_gives_the_same(self, kind, files, tmp_path):
     found = _find(_sources(kind, files, tmp_path), tmp_path)
     assert found.class_names == {s: tuple(n) for s, n in _SPLIT.items()}
     expected: dict[str, list[bytes]] = collections.defaultdict(list)
@@ -168,9 +164,7 @@ class TestForms:
         assert some == sorted(expected[class_name])
         assert found.num_images[split][class_name] == len(some) == 20
 
-  def test_entries(
-    self, files: dict[str, bytes], tmp_path: pathlib.Path
-  ) -> None:
+  def test_entries(self, files, tmp_path):
     found = _find(_zips(tmp_path / "a", files), tmp_path)
     entries = list(found.entries("novel"))
     assert {entry.id for entry in entries} == {
@@ -179,9 +173,7 @@ class TestForms:
     assert {entry.group for entry in entries} == {"N_Ko_(x)"}
     assert entries == list(found.entries("novel"))
 
-  def test_other_folders_do_not_count(
-    self, files: dict[str, bytes], tmp_path: pathlib.Path
-  ) -> None:
+  def test_other_folders_do_not_count(self, files, tmp_path):
     source = _tree(tmp_path / "a", files)
     _tree(
       source / "images_background_small1",
@@ -191,9 +183,7 @@ class TestForms:
 
 
 class TestRefused:
-  def test_all_that_is_wrong_is_named(
-    self, files: dict[str, bytes], tmp_path: pathlib.Path
-  ) -> None:
+  def test_all_that_is_wrong_is_named(self, files, tmp_path):
     source = _tree(tmp_path / "a", files)
     (source / "images_background/Greek/character01/00_07.png").unlink()
     evaluation = source / "images_evaluation/N_Ko_(x)"
@@ -207,23 +197,19 @@ class TestRefused:
     ):
       assert part in str(caught.value)
 
-  def test_a_missing_half(
-    self, files: dict[str, bytes], tmp_path: pathlib.Path
-  ) -> None:
+  def test_a_missing_half(self, files, tmp_path):
     source = _zips(tmp_path / "a", files)
     (source / "images_evaluation.zip").unlink()
     for given in (source, source / "images_background.zip"):
       with pytest.raises(types.InputError, match="but not images_evaluation"):
         _find(given, tmp_path)
 
-  def test_something_else(self, tmp_path: pathlib.Path) -> None:
+  def test_something_else(self, tmp_path):
     source = _tree(tmp_path / "a", {"cats/1.png": b""})
     with pytest.raises(types.InputError, match="is not Omniglot; expected"):
       _find(source, tmp_path)
 
-  def test_a_cut_zip(
-    self, files: dict[str, bytes], tmp_path: pathlib.Path
-  ) -> None:
+  def test_a_cut_zip(self, files, tmp_path):
     source = _zips(tmp_path / "a", files)
     cut = source / "images_evaluation.zip"
     cut.write_bytes(cut.read_bytes()[:-100])
@@ -232,14 +218,10 @@ class TestRefused:
     assert str(cut) in str(e.value)
 
 
-def test_both_zips_are_downloaded(
-  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_zips_are_downloaded(tmp_path, monkeypatch):
   fetched = {}
 
-  def fetch(
-    url: str, *, sha256: str, size_bytes: int, folder: pathlib.Path
-  ) -> pathlib.Path:
+  def fetch(url, *, sha256, size_bytes, folder):
     name = url.rpartition("/")[2]
     fetched[name] = (len(sha256), size_bytes)
     return folder / name
@@ -254,7 +236,7 @@ def test_both_zips_are_downloaded(
   }
 
 
-def test_the_published_split(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_split(monkeypatch):
   monkeypatch.undo()
   known = class_lists.load("omniglot")
   assert {s: len(known[s]) for s in listing.SPLITS} == dict(
@@ -274,9 +256,7 @@ def test_the_published_split(monkeypatch: pytest.MonkeyPatch) -> None:
   assert "Vinyals" in known["origin"]
 
 
-def test_the_real_data(
-  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_real_data(tmp_path, monkeypatch):
   shared = os.environ.get("FSL_JAX_SHARED_DATA")
   if not shared:
     pytest.skip("FSL_JAX_SHARED_DATA is not set")

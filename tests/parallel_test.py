@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -18,40 +17,40 @@ from fsl_jax.data import parallel
 _ROOT = pathlib.Path(__file__).parent.parent
 
 
-def _double(x: int) -> int:
+def _double(x):
   # Later items finish earlier.
   time.sleep(0.02 if x % 4 == 0 else 0)
   return 2 * x
 
 
-def _fail_at_3(x: int) -> int:
+def _fail_at_3(x):
   if x == 3:
     raise types.InputError("three is one too many")
   return x
 
 
-def _die_at_3(x: int) -> int:
+def _die_at_3(x):
   if x == 3:
     os.kill(os.getpid(), signal.SIGKILL)
   return x
 
 
-def _process(x: int) -> int:
+def _process(x):
   del x
   return os.getpid()
 
 
-def _touch(path: str) -> str:
+def _touch(path):
   pathlib.Path(path).touch()
   time.sleep(0.05)
   return path
 
 
-def _sum(x: np.ndarray) -> int:
+def _sum(x):
   return int(x.sum())
 
 
-def _no_memory() -> None:
+def _no_memory():
   raise MemoryError
 
 
@@ -62,7 +61,7 @@ class _TooLarge:
     return _no_memory, ()
 
 
-def _too_large(x: int) -> _TooLarge:
+def _too_large(x):
   del x
   return _TooLarge()
 
@@ -70,10 +69,10 @@ def _too_large(x: int) -> _TooLarge:
 class _Counted:
   """Items, and how many were drawn."""
 
-  def __init__(self, n: int):
+  def __init__(self, n):
     self.n, self.drawn = n, 0
 
-  def __iter__(self) -> Iterator[int]:
+  def __iter__(self):
     for i in range(self.n):
       self.drawn += 1
       yield i
@@ -106,7 +105,7 @@ class TestOrdered:
     assert next(results, None) is None
 
   def test_errors_of_the_items_come_through(self, workers):
-    def items() -> Iterator[int]:
+    def items():
       yield 1
       raise types.InputError("no second item")
 
@@ -172,7 +171,7 @@ class TestProcesses:
       assert next(other)[0] == i
 
 
-def _alive(process: int) -> bool:
+def _alive(process):
   try:
     state = pathlib.Path(f"/proc/{process}/stat").read_text()
   except FileNotFoundError:

@@ -23,7 +23,7 @@ from fsl_jax.data.containers import pickles
 _PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
-def _numpy_1(data: bytes) -> bytes:
+def _numpy_1(data):
   """As written by NumPy 1, whose modules have another name."""
   return data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
 
@@ -38,13 +38,13 @@ class _Call:
     return self.made
 
 
-def _text(value: str) -> bytes:
+def _text(value):
   """Instructions that put a text on the stack."""
   data = value.encode()
   return b"X" + struct.pack("<I", len(data)) + data
 
 
-def _name(module: str, name: str) -> bytes:
+def _name(module, name):
   return f"c{module}\n{name}\n".encode()
 
 
@@ -56,18 +56,18 @@ _NEW_ARRAY = (
 )
 
 
-def _dtype(spec: str) -> bytes:
+def _dtype(spec):
   return _name("numpy", "dtype") + b"(" + _text(spec) + b"\x89\x88tR"
 
 
-def _with_state(shape: bytes, dtype: bytes, data: bytes) -> bytes:
+def _with_state(shape, dtype, data):
   """A pickle of an array with a state of one's own."""
   return (
     b"\x80\x03" + _NEW_ARRAY + b"(K\x01" + shape + dtype + b"\x89" + data
   ) + b"tb."
 
 
-def _refused(data: bytes) -> str:
+def _refused(data):
   with pytest.raises(types.InputError) as caught:
     pickles.loads(data, name="some.pkl")
   message = str(caught.value)
@@ -97,7 +97,7 @@ class TestAdmitted:
     ],
     ids=lambda value: f"{value.dtype}{list(value.shape)}",
   )
-  def test_arrays(self, value: np.ndarray, protocol: int) -> None:
+  def test_arrays(self, value, protocol):
     data = pickle.dumps({"x": value}, protocol)
     for written in (data, _numpy_1(data) if protocol < 4 else data):
       read = pickles.loads(written, name="")["x"]
@@ -108,7 +108,7 @@ class TestAdmitted:
       np.testing.assert_array_equal(read, value)
 
   @pytest.mark.parametrize("protocol", _PROTOCOLS)
-  def test_containers(self, protocol: int) -> None:
+  def test_containers(self, protocol):
     value = {
       "numbers": [1, -(2**70), 2.5, 1 + 2j, True, None],
       "text": ("é", b"\x00\xff", bytearray(b"ab")),
@@ -124,7 +124,7 @@ class TestAdmitted:
     assert list(read["ordered"]) == ["b", "a"]
     assert type(read["scalars"][0]) is np.float32
 
-  def test_nested_and_shared_arrays(self) -> None:
+  def test_nested_and_shared_arrays(self):
     inner = np.arange(3)
     outer = np.empty(2, object)
     outer[:] = [inner, [inner, outer]]
@@ -133,7 +133,7 @@ class TestAdmitted:
     assert read[1][0] is read[0]
     assert read[1][1] is read
 
-  def test_python_2(self) -> None:
+  def test_python_2(self):
     """Bytes of arrays and names of classes are both text of 8 bits there."""
     raw = bytes(range(250, 256))
     data = (
@@ -153,7 +153,7 @@ class TestAdmitted:
     assert list(read) == ["data"]
     assert read["data"].tobytes() == raw
 
-  def test_wherever_it_lies(self, tmp_path) -> None:
+  def test_wherever_it_lies(self, tmp_path):
     value = {"x": np.arange(1000)}
     data = pickle.dumps(value)
     path = tmp_path / "a.pkl"
@@ -176,7 +176,7 @@ class TestAdmitted:
     with pytest.raises(types.InputError, match="cut short"):
       pickles.load(listing.FileRange(str(tmp_path / "a.tar"), offset, 600))
 
-  def test_memory_speed(self) -> None:
+  def test_memory_speed(self):
     value = np.arange(15 * 2**20, dtype=np.uint32)
     data = pickle.dumps([value], 4)
     start = time.perf_counter()
@@ -190,7 +190,7 @@ class TestRefused:
   @pytest.mark.parametrize(
     "function", [os.system, builtins.eval, getattr, np.load, np.frombuffer]
   )
-  def test_calls(self, function, protocol: int, tmp_path) -> None:
+  def test_calls(self, function, protocol, tmp_path):
     mark = tmp_path / "called"
     value = [1, _Call(function, f"touch {mark}")]
     message = _refused(pickle.dumps(value, protocol))
@@ -211,11 +211,11 @@ class TestRefused:
     ],
     ids=lambda value: type(value).__name__,
   )
-  def test_other_objects(self, value) -> None:
+  def test_other_objects(self, value):
     for protocol in _PROTOCOLS:
       _refused(pickle.dumps(value, protocol))
 
-  def test_dotted_names(self) -> None:
+  def test_dotted_names(self):
     for name in ("ndarray.__class__", "ndarray.tofile", "dtype.__new__"):
       data = b"\x80\x04" + _text("numpy") + _text(name) + b"\x93."
       assert f"numpy.{name}" in _refused(data)
@@ -237,7 +237,7 @@ class TestRefused:
       b"\x97",  # NEXT_BUFFER
     ],
   )
-  def test_instructions(self, instructions: bytes) -> None:
+  def test_instructions(self, instructions):
     _refused(b"\x80\x05" + instructions + b".")
 
   @pytest.mark.parametrize(
@@ -251,13 +251,13 @@ class TestRefused:
       _name("collections", "OrderedDict") + b")R",
     ],
   )
-  def test_states(self, target: bytes) -> None:
+  def test_states(self, target):
     """Setting attributes, of functions above all, which would last."""
     slots = b"}" + _text("__defaults__") + b"K\x01\x85s"
     message = _refused(b"\x80\x03" + target + b"N" + slots + b"\x86b.")
     assert "state" in message
 
-  def test_state_is_set_once(self) -> None:
+  def test_state_is_set_once(self):
     """Another state would free memory that views of the array may use."""
     state = b"(K\x01K\x01\x85" + _dtype("u1") + b"\x89C\x01atb"
     once = b"\x80\x03" + _NEW_ARRAY + state
@@ -271,10 +271,10 @@ class TestRefused:
     "change",
     [b"K\x00a", b"(K\x00e", b"K\x00K\x01s", b"(K\x00K\x01u", b"(K\x00\x90"],
   )
-  def test_items_of_what_is_no_container(self, target, change) -> None:
+  def test_items_of_what_is_no_container(self, target, change):
     assert "adds items" in _refused(b"\x80\x04" + target + change + b".")
 
-  def test_other_kinds_of_arrays(self) -> None:
+  def test_other_kinds_of_arrays(self):
     for kind in (_name("builtins", "set"), _name("numpy", "dtype"), b"N"):
       data = _name("numpy.core.multiarray", "_reconstruct") + b"("
       _refused(b"\x80\x03" + data + kind + b"K\x00\x85C\x01btR.")
@@ -297,7 +297,7 @@ class TestMemory:
       (b"K\x01\x85", "u1", b"]K\x01a"),
     ],
   )
-  def test_shapes_that_do_not_fit(self, shape, spec, data) -> None:
+  def test_shapes_that_do_not_fit(self, shape, spec, data):
     tracemalloc.start()
     _refused(_with_state(shape, _dtype(spec), data))
     assert tracemalloc.get_traced_memory()[1] < 2**21
@@ -306,13 +306,13 @@ class TestMemory:
   @pytest.mark.parametrize(
     "spec", ["V8", "i4,O", "O,O", "(1000000000,)u1", "M8[D]", "m8", "T", "Zf8"]
   )
-  def test_types_of_arrays(self, spec: str) -> None:
+  def test_types_of_arrays(self, spec):
     assert spec in _refused(b"\x80\x03" + _dtype(spec) + b".")
 
   @pytest.mark.parametrize(
     "argument", [b"}" + _text("names") + b"]s", b"]", b"K\x01", b"N", b"\x88"]
   )
-  def test_types_that_are_no_text(self, argument: bytes) -> None:
+  def test_types_that_are_no_text(self, argument):
     _refused(b"\x80\x03" + _name("numpy", "dtype") + b"(" + argument + b"tR.")
 
   @pytest.mark.parametrize(
@@ -327,24 +327,24 @@ class TestMemory:
       (3,),
     ],
   )
-  def test_states_of_types(self, state) -> None:
+  def test_states_of_types(self, state):
     body = pickle.dumps(state, 2)[2:-1].replace(b"numpy._core", b"numpy.core")
     _refused(b"\x80\x03" + _dtype("u1") + body + b"b.")
 
-  def test_forged_flags_of_a_type_have_no_effect(self) -> None:
+  def test_forged_flags_of_a_type_have_no_effect(self):
     """Without them, objects would be read from raw bytes as pointers."""
     state = pickle.dumps((3, "|", None, None, None, -1, -1, 0), 2)[2:-1]
     dtype = _dtype("O8") + state + b"b"
     assert pickles.loads(b"\x80\x03" + dtype + b".", name="").hasobject
     _refused(_with_state(b"K\x01\x85", dtype, b"C\x08aaaaaaaa"))
 
-  def test_types_of_the_process_are_not_changed(self) -> None:
+  def test_types_of_the_process_are_not_changed(self):
     state = pickle.dumps((3, ">", None, None, None, -1, -1, 0), 2)[2:-1]
     data = b"\x80\x03" + _dtype("i4") + state + b"b."
     assert pickles.loads(data, name="") == np.dtype(">i4")
     assert np.dtype("i4").isnative
 
-  def test_buffers_are_bytes(self) -> None:
+  def test_buffers_are_bytes(self):
     """A view of an array whose state is set later would see freed memory."""
     data = _name("numpy.core.numeric", "_frombuffer") + b"("
     tail = _dtype("u1") + b"K\x00\x85" + _text("C") + b"tR."
@@ -352,7 +352,7 @@ class TestMemory:
     ok = data + b"C\x00" + tail
     assert pickles.loads(b"\x80\x05" + ok, name="").size == 0
 
-  def test_scalars(self) -> None:
+  def test_scalars(self):
     data = b"\x80\x03" + _name("numpy.core.multiarray", "scalar") + b"("
     for spec, raw in (
       ("f8", b"C\x01a"),
@@ -376,20 +376,20 @@ class TestMemory:
       b"I" + b"9" * 5000 + b"\n",
     ],
   )
-  def test_few_bytes_ask_for_much(self, instructions: bytes) -> None:
+  def test_few_bytes_ask_for_much(self, instructions):
     tracemalloc.start()
     _refused(b"\x80\x05" + instructions + b".")
     assert tracemalloc.get_traced_memory()[1] < 2**21
     tracemalloc.stop()
 
-  def test_shared_lists_are_not_unfolded(self) -> None:
+  def test_shared_lists_are_not_unfolded(self):
     value: list = []
     for _ in range(100):
       value = [value, value]  # 2^100 in all
     read = pickles.loads(pickle.dumps(value), name="")
     assert read[0] is read[1]
 
-  def test_deep_nesting(self) -> None:
+  def test_deep_nesting(self):
     deep = b"(" * 50_000 + b"t" * 50_000
     assert type(pickles.loads(deep + b".", name="")) is tuple
     # Hashing it would overflow the stack of the interpreter.
@@ -403,12 +403,12 @@ class TestMemory:
 
 class TestDamage:
   @pytest.mark.parametrize("protocol", _PROTOCOLS)
-  def test_every_cut(self, protocol: int) -> None:
+  def test_every_cut(self, protocol):
     data = pickle.dumps({"a": np.arange(3), "b": [1.5, "x"]}, protocol)
     for size in range(len(data)):
       _refused(data[:size])
 
-  def test_garbage(self) -> None:
+  def test_garbage(self):
     rng = np.random.default_rng(0)
     whole = pickle.dumps({"a": np.arange(3), "b": [1.5, "x"]}, 2)
     for _ in range(2000):
@@ -421,12 +421,12 @@ class TestDamage:
     for data in (b"", b"PK\x03\x04", b"\x89PNG\r\n", b"text\n", b"."):
       _refused(data)
 
-  def test_missing_file(self, tmp_path) -> None:
+  def test_missing_file(self, tmp_path):
     with pytest.raises(FileNotFoundError):
       pickles.load(tmp_path / "none.pkl")
 
 
-def _doubled(times: int = 60) -> tuple:
+def _doubled(times=60):
   """A few bytes in a pickle, 2^times texts when written out."""
   value: tuple = ("a",)
   for _ in range(times):
@@ -434,14 +434,14 @@ def _doubled(times: int = 60) -> tuple:
   return pickles.loads(pickle.dumps(value), name="")
 
 
-def _object_array() -> np.ndarray:
+def _object_array():
   array = np.empty(2, object)
   array[0] = _doubled()
   return array
 
 
 class TestFields:
-  def test_text(self) -> None:
+  def test_text(self):
     for value in ("dog\xe9", b"dog\xe9", np.str_("dog\xe9")):
       assert pickles.text(value, "names") == "dog\xe9"
     values = ["a", b"b"]
@@ -452,7 +452,7 @@ class TestFields:
       "b": 2,
     }
 
-  def test_whole_numbers(self) -> None:
+  def test_whole_numbers(self):
     for given in ([3, 1], (3, 1), np.array([3, 1], np.uint8), [np.int64(3), 1]):
       found = pickles.whole_numbers(given, "labels")
       assert found.dtype == np.int64
@@ -469,7 +469,7 @@ class TestFields:
     ],
     ids=lambda value: type(value).__name__,
   )
-  def test_no_whole_numbers(self, value) -> None:
+  def test_no_whole_numbers(self, value):
     with pytest.raises(types.InputError, match=r"^labels are no list of whole"):
       pickles.whole_numbers(value, "labels")
 
@@ -487,6 +487,6 @@ class TestFields:
     ],
     ids=range(8),
   )
-  def test_no_text(self, value, said: str) -> None:
+  def test_no_text(self, value, said):
     with pytest.raises(types.InputError, match=f"^names must .*{said}$"):
       pickles.texts(value, "names")

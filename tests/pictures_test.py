@@ -1,7 +1,6 @@
 """Pictures of every kind become the RGB that a person would expect."""
 
 import io
-import pathlib
 import warnings
 
 import numpy as np
@@ -14,23 +13,21 @@ _NATIVE = pictures.Rule()
 _RED, _WHITE = (200, 30, 60), (255, 255, 255)
 
 
-def _encode(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+def _encode(picture, kind="PNG", **options):
   buffer = io.BytesIO()
   picture.save(buffer, kind, **options)
   return buffer.getvalue()
 
 
-def _noise(*shape: int, seed: int = 0) -> np.ndarray:
+def _noise(*shape, seed=0):
   return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def _pixels(encoded: bytes) -> np.ndarray:
+def _pixels(encoded):
   return np.asarray(pictures.decode(encoded))
 
 
-def _examined(
-  source: listing.Picture, rule: pictures.Rule = _NATIVE
-) -> pictures.Examined:
+def _examined(source, rule=_NATIVE):
   """What `examine` gives, which must be of what can be decoded again."""
   found = pictures.examine(source, rule)
   assert isinstance(found, pictures.Examined), found
@@ -158,7 +155,7 @@ _SEEN = {
 
 
 class TestOrientation:
-  def _stored(self, picture: Image.Image, value: int, kind="PNG") -> bytes:
+  def _stored(self, picture, value, kind="PNG"):
     exif = Image.Exif()
     exif[0x0112] = value
     return _encode(picture, kind, exif=exif)
@@ -373,7 +370,7 @@ class TestStored:
     assert np.array_equal(_pixels(found.encoded), _pixels(encoded))
     assert not found.resized
 
-  def test_a_picture_is_the_same_from_everywhere(self, tmp_path: pathlib.Path):
+  def test_a_picture_is_the_same_from_everywhere(self, tmp_path):
     pixels = _noise(8, 6, 3)
     encoded = _encode(Image.fromarray(pixels))
     path = tmp_path / "shard"
@@ -397,7 +394,7 @@ class TestStored:
 
 
 class TestFit:
-  def _stripes(self, height: int, width: int) -> Image.Image:
+  def _stripes(self, height, width):
     """Three equal parts along the longer edge: red, green, blue."""
     pixels = np.zeros((height, width, 3), np.uint8)
     along = pixels if height > width else pixels.swapaxes(0, 1)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 import tiny_source
@@ -19,21 +18,21 @@ _ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tiny(monkeypatch):
   tiny_source.register(monkeypatch)
 
 
 @pytest.fixture
-def source(tmp_path: pathlib.Path) -> pathlib.Path:
+def source(tmp_path):
   return tiny_source.write(tmp_path / "source")
 
 
 @pytest.fixture
-def data_dir(tmp_path: pathlib.Path) -> pathlib.Path:
+def data_dir(tmp_path):
   return tmp_path / "data"
 
 
-def _nothing_is_left(data_dir: pathlib.Path, name: str = "tiny") -> bool:
+def _nothing_is_left(data_dir, name="tiny"):
   return data.describe(name, data_dir) is None and not list(
     (data_dir / name).glob("*")
   )
@@ -93,7 +92,7 @@ class TestBadPictures:
 class TestRefused:
   @pytest.fixture
   def untouched(self, monkeypatch):
-    def find(self: object) -> None:
+    def find(self):
       raise AssertionError("it looked at the source")
 
     monkeypatch.setattr(tiny_source.Tiny, "find", find)
@@ -141,7 +140,7 @@ class TestRefused:
 
 class TestInterrupted:
   def test_an_interrupt_leaves_nothing(self, source, data_dir):
-    def interrupt(items, total: int) -> Iterator[object]:
+    def interrupt(items, total):
       yield next(iter(items))
       raise KeyboardInterrupt
 
@@ -188,7 +187,7 @@ fsl_jax.data.prepare(
     assert list(tmp_path.iterdir()) == [alive]
 
   def test_runs_that_begin_at_once_leave_each_other_alone(self, tmp_path):
-    def work(_: int) -> None:
+    def work(_):
       for _ in range(40):
         with folder_lock.working_folder(tmp_path) as place:
           (place / "file").write_text("mine")
@@ -205,7 +204,7 @@ fsl_jax.data.prepare(
     (tmp_path / ".unfinished-other").mkdir()
     real = os.open
 
-    def refuse(path, *arguments: int, **options: int) -> int:
+    def refuse(path, *arguments, **options):
       if str(path).endswith("other"):
         raise PermissionError(13, "Permission denied", str(path))
       return real(path, *arguments, **options)

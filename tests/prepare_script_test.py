@@ -15,16 +15,16 @@ _SCRIPT = [sys.executable, str(_ROOT / "experiments" / "prepare_data.py")]
 
 
 @pytest.fixture
-def source(tmp_path: pathlib.Path) -> pathlib.Path:
+def source(tmp_path):
   return tiny_source.write(tmp_path / "source")
 
 
 @pytest.fixture
-def data_dir(tmp_path: pathlib.Path) -> pathlib.Path:
+def data_dir(tmp_path):
   return tmp_path / "data"
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(*arguments):
   return subprocess.run(
     [*_SCRIPT, *arguments], capture_output=True, text=True, timeout=120
   )

@@ -2,9 +2,7 @@
 
 import collections
 import json
-import pathlib
 import shutil
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -24,17 +22,17 @@ from fsl_jax.data.builders import split_writer
 
 
 @pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tiny(monkeypatch):
   tiny_source.register(monkeypatch)
 
 
 @pytest.fixture
-def source(tmp_path: pathlib.Path) -> pathlib.Path:
+def source(tmp_path):
   return tiny_source.write(tmp_path / "source")
 
 
 @pytest.fixture
-def data_dir(tmp_path: pathlib.Path) -> pathlib.Path:
+def data_dir(tmp_path):
   return tmp_path / "data"
 
 
@@ -226,7 +224,7 @@ class TestAgain:
     first = tiny_source.prepare(source, data_dir)
     seen = []
 
-    def progress(items, total: int) -> Iterator[object]:
+    def progress(items, total):
       seen.append((total, data.describe("tiny", data_dir)))
       yield from items
 
@@ -248,7 +246,7 @@ class TestAgain:
 
   def test_two_processes_at_once(self, source, data_dir, tmp_path):
     def meanwhile(other):
-      def progress(items, total: int) -> Iterator[object]:
+      def progress(items, total):
         yield from items
         tiny_source.prepare(other, data_dir)
 
@@ -290,7 +288,7 @@ class TestAgain:
       tmp_path / "flat", {"base": dict.fromkeys("abcd", 1)}
     )
 
-    def prepare(novel: str) -> data.Description:
+    def prepare(novel):
       rest = [name for name in "abcd" if name not in novel]
       path.write_text(json.dumps({"base": rest, "novel": list(novel)}))
       return data.prepare(
@@ -329,7 +327,7 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path, data_dir):
   source = tiny_source.write(tmp_path / "source", {"novel": {"a": 400}})
   most = 0
 
-  def progress(items, total: int) -> Iterator[object]:
+  def progress(items, total):
     nonlocal most
     for i, item in enumerate(items):
       if i % 100 == 99:

@@ -20,26 +20,26 @@ _ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tiny(monkeypatch):
   tiny_source.register(monkeypatch)
 
 
 @pytest.fixture
-def source(tmp_path: pathlib.Path) -> pathlib.Path:
+def source(tmp_path):
   return tiny_source.write(tmp_path / "source")
 
 
 @pytest.fixture
-def found(source: pathlib.Path, tmp_path: pathlib.Path) -> data.Description:
+def found(source, tmp_path):
   return tiny_source.prepare(source, tmp_path / "data")
 
 
-def _load(found: data.Description, split: str = "base", **options):
+def _load(found, split="base", **options):
   data_dir = found.folder.parents[1]
   return data.load("tiny", split, data_dir=data_dir, **options)
 
 
-def _mapping(array: np.ndarray) -> np.memmap:
+def _mapping(array):
   """The memory-mapped file that an array is a view of."""
   base = array
   while not isinstance(base, np.memmap):
@@ -48,7 +48,7 @@ def _mapping(array: np.ndarray) -> np.memmap:
   return base
 
 
-def _flip(path: pathlib.Path, place: int) -> None:
+def _flip(path, place):
   content = bytearray(path.read_bytes())
   content[place] ^= 1
   path.write_bytes(content)
@@ -58,7 +58,7 @@ class TestArray:
   def test_is_made_when_prepared_and_only_mapped_when_loaded(
     self, found, monkeypatch
   ):
-    def refuse(*_: object) -> None:
+    def refuse(*_):
       raise AssertionError("it was decoded again")
 
     monkeypatch.setattr(resident, "decode", refuse)
@@ -196,7 +196,7 @@ class TestDamagedArray:
   def test_files_that_vanish_meanwhile_are_no_damage(self, found, monkeypatch):
     real = os.stat
 
-    def vanish(path, *arguments: object, **options: object):
+    def vanish(path, *arguments, **options):
       if str(path).endswith("6px.json"):
         raise FileNotFoundError(2, "No such file or directory", str(path))
       return real(path, *arguments, **options)
@@ -217,7 +217,7 @@ class TestNotWritable:
     for path in (found.folder / "arrays").iterdir():
       path.unlink()
 
-    def refuse(*_: object) -> None:
+    def refuse(*_):
       raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(resident.folder_lock, "working_folder", refuse)
@@ -248,7 +248,7 @@ class TestNotWritable:
     """Writing to a mapping without a disk behind it ends the process."""
     sizes = []
 
-    def full(handle: int, start: int, size: int) -> None:
+    def full(handle, start, size):
       sizes.append((start, size))
       raise OSError(28, os.strerror(28))
 
@@ -286,7 +286,7 @@ class TestChoice:
 
 
 class TestDamagedRecords:
-  def _refused(self, found: data.Description, message: str) -> None:
+  def _refused(self, found, message):
     """Both to verify and to make an array is one sentence."""
     data_dir = found.folder.parents[1]
     pattern = (

@@ -1,6 +1,5 @@
 """Images read from disk when asked for are those of the array."""
 
-import pathlib
 import pickle
 import pickletools
 
@@ -14,7 +13,7 @@ from fsl_jax.data import records, streamed
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def data_dir(tmp_path_factory):
   folder = tmp_path_factory.mktemp("streamed")
   source = tiny_source.write(folder / "source")
   # Neither all of one size nor square.
@@ -28,16 +27,11 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tiny(monkeypatch):
   tiny_source.register(monkeypatch)
 
 
-def _both(
-  data_dir: pathlib.Path,
-  split: str,
-  size_px: int | None = None,
-  name: str = "tiny",
-) -> tuple[types.ClassIndexed, types.ClassIndexed]:
+def _both(data_dir, split, size_px=None, name="tiny"):
   """The same split as an array and on disk."""
   resident, on_disk = (
     data.load(
@@ -247,14 +241,14 @@ class TestChangedOnDisk:
   """What was loaded is never mixed with what lies there later."""
 
   @pytest.fixture
-  def loaded(self, tmp_path) -> types.ClassIndexed:
+  def loaded(self, tmp_path):
     tiny_source.prepare(tiny_source.write(tmp_path / "one"), tmp_path / "data")
     return data.load(
       "tiny", "base", data_dir=tmp_path / "data", in_memory=False
     )
 
   @staticmethod
-  def _forget() -> None:
+  def _forget():
     """As a worker process that starts anew."""
     records._open.cache_clear()
     streamed._order.cache_clear()

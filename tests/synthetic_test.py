@@ -6,7 +6,7 @@ import pytest
 from fsl_jax import data, types
 
 
-def test_is_deterministic_and_known() -> None:
+def test_is_deterministic_and_known():
   made = data.synthetic.make(5, [3, 0, 4, 1, 2], seed=1)
   again = data.synthetic.make(5, [3, 0, 4, 1, 2], seed=1)
   assert np.array_equal(made.images, again.images)
@@ -19,7 +19,7 @@ def test_is_deterministic_and_known() -> None:
   assert np.array_equal(more.images[:3], made.images[:3])
 
 
-def test_splits_and_seeds_differ() -> None:
+def test_splits_and_seeds_differ():
   made = [
     data.synthetic.make(2, 1, seed=seed, split=split)
     for seed, split in [(0, "base"), (0, "novel"), (1, "base")]
@@ -31,7 +31,7 @@ def test_splits_and_seeds_differ() -> None:
 @pytest.mark.parametrize(
   ("noise", "expected"), [(0.0, 1.0), (0.1, 1.0), (0.6, 0.6), (30.0, 0.2)]
 )
-def test_noise_is_the_difficulty(noise: float, expected: float) -> None:
+def test_noise_is_the_difficulty(noise, expected):
   made = data.synthetic.make(50, 21, noise=noise)
   images = made.images.reshape(10, 5, 21, -1).astype(np.float64)
   support, queries = images[:, :, :1], images[:, :, 1:]
@@ -42,7 +42,7 @@ def test_noise_is_the_difficulty(noise: float, expected: float) -> None:
   assert correct.mean() == pytest.approx(expected, abs=0.06)
 
 
-def test_wrong_numbers_are_refused() -> None:
+def test_wrong_numbers_are_refused():
   with pytest.raises(types.InputError, match="images_per_class"):
     data.synthetic.make(3, [1, 2])
   with pytest.raises(types.InputError, match="noise"):

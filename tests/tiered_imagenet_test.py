@@ -7,7 +7,6 @@ import pathlib
 import pickle
 import shutil
 import tracemalloc
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -24,12 +23,12 @@ _ALL = [entry.wnid for entry in _CLASSES]
 _NAMES = {"base": "train", "val": "val", "novel": "test"}
 
 
-def _num_images(wnid: str) -> int:
+def _num_images(wnid):
   """Classes differ in size."""
   return 1 + _ALL.index(wnid) % 2
 
 
-def _pixels(wnid: str, number: int) -> np.ndarray:
+def _pixels(wnid, number):
   """[4, 4, 3] uint8 that no other image has; red is above blue."""
   index = _ALL.index(wnid)
   image = np.zeros((4, 4, 3), np.uint8)
@@ -37,13 +36,13 @@ def _pixels(wnid: str, number: int) -> np.ndarray:
   return image
 
 
-def _png(pixels: np.ndarray) -> np.ndarray:
+def _png(pixels):
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, "PNG")
   return np.frombuffer(file.getvalue(), np.uint8)
 
 
-def _split(split: str) -> tuple[list[np.ndarray], dict]:
+def _split(split):
   """Images and labels, in the order and with the names of the authors."""
   entries = [entry for entry in _CLASSES if entry.split == split]
   order = np.random.default_rng(0).permutation(len(entries))
@@ -61,11 +60,11 @@ def _split(split: str) -> tuple[list[np.ndarray], dict]:
   }
 
 
-def _dump(path: pathlib.Path, content: object) -> None:
+def _dump(path, content):
   path.write_bytes(pickle.dumps(content, 2))
 
 
-def _pngs(root: pathlib.Path, *, ndim: int = 1, keys: type = str) -> None:
+def _pngs(root, *, ndim=1, keys=str):
   root.mkdir()
   for split, stem in _NAMES.items():
     images, labels = _split(split)
@@ -78,7 +77,7 @@ def _pngs(root: pathlib.Path, *, ndim: int = 1, keys: type = str) -> None:
     _dump(root / f"{stem}_labels.pkl", labels)
 
 
-def _npz(root: pathlib.Path, save: Callable[..., None] = np.savez) -> None:
+def _npz(root, save=np.savez):
   root.mkdir()
   for split, stem in _NAMES.items():
     images, labels = _split(split)
@@ -87,7 +86,7 @@ def _npz(root: pathlib.Path, save: Callable[..., None] = np.savez) -> None:
     _dump(root / f"{stem}_labels.pkl", labels)
 
 
-def _folders(root: pathlib.Path) -> None:
+def _folders(root):
   for split, names in _BY_SPLIT.items():
     for wnid in names:
       folder = root / _NAMES[split] / wnid
@@ -97,7 +96,7 @@ def _folders(root: pathlib.Path) -> None:
         (folder / f"{wnid}_{number}.png").write_bytes(data)
 
 
-def _imagenet(root: pathlib.Path) -> None:
+def _imagenet(root):
   """All classes below train; a few images of each below val."""
   _folders(root / "train")
   for wnid in _ALL[1::2]:  # those with two images
@@ -107,7 +106,7 @@ def _imagenet(root: pathlib.Path) -> None:
   (root / "train" / "n00000001").mkdir()
 
 
-def _doubled() -> tuple:
+def _doubled():
   """A few bytes in a pickle, gigabytes when written out."""
   value: tuple = (0,)
   for _ in range(60):
@@ -126,7 +125,7 @@ _FORMS = {
 }
 
 
-def _find(source: pathlib.Path, tmp_path: pathlib.Path) -> listing.Listing:
+def _find(source, tmp_path):
   scratch = tmp_path / "scratch"
   scratch.mkdir(exist_ok=True)
   builder = tiered_imagenet.TieredImagenet(data_dir=tmp_path / "data")
@@ -134,19 +133,19 @@ def _find(source: pathlib.Path, tmp_path: pathlib.Path) -> listing.Listing:
   return builder.find()
 
 
-def _message(source: pathlib.Path, tmp_path: pathlib.Path) -> str:
+def _message(source, tmp_path):
   with pytest.raises(types.InputError) as caught:
     _read_all(source, tmp_path)
   return str(caught.value)
 
 
-def _read_all(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def _read_all(source, tmp_path):
   found = _find(source, tmp_path)
   for split in _NAMES:
     list(found.entries(split))
 
 
-def _check(found: listing.Listing) -> None:
+def _check(found):
   """Every image is there, once, as its own class, whatever the form."""
   assert found.class_names == _BY_SPLIT
   groups = {entry.wnid: entry.group for entry in _CLASSES}
@@ -170,19 +169,19 @@ def _check(found: listing.Listing) -> None:
 
 
 @pytest.fixture(scope="module", params=_FORMS)
-def source(request, tmp_path_factory) -> pathlib.Path:
+def source(request, tmp_path_factory):
   root = tmp_path_factory.mktemp("source") / "tiered-imagenet"
   _FORMS[request.param](root)
   return root
 
 
 class TestForms:
-  def test_folder_and_parent(self, source, tmp_path) -> None:
+  def test_folder_and_parent(self, source, tmp_path):
     _check(_find(source, tmp_path))
     _check(_find(source.parent, tmp_path))
 
   @pytest.mark.parametrize("kind", ["tar", "zip"])
-  def test_archive(self, source, kind, tmp_path) -> None:
+  def test_archive(self, source, kind, tmp_path):
     place = tmp_path / "downloads"
     path = shutil.make_archive(
       str(place / "tiered-imagenet"), kind, source.parent, source.name
@@ -190,11 +189,11 @@ class TestForms:
     _check(_find(pathlib.Path(path), tmp_path))
     _check(_find(place, tmp_path))
 
-  def test_a_file_of_it(self, tmp_path) -> None:
+  def test_a_file_of_it(self, tmp_path):
     _pngs(tmp_path / "tiered")
     _check(_find(tmp_path / "tiered" / "val_labels.pkl", tmp_path))
 
-  def test_npz_beside_the_pickles_it_was_made_of(self, tmp_path) -> None:
+  def test_npz_beside_the_pickles_it_was_made_of(self, tmp_path):
     _pngs(tmp_path / "tiered")
     path = tmp_path / "tiered" / "val_images.npz"
     np.savez(path, images=np.zeros((1, 4, 4, 3), np.uint8))
@@ -202,7 +201,7 @@ class TestForms:
     assert "PNG" in found.form
     _check(found)
 
-  def test_npz_is_read_one_by_one(self, tmp_path) -> None:
+  def test_npz_is_read_one_by_one(self, tmp_path):
     root = tmp_path / "tiered"
     _npz(root)
     num_images = len(_split("val")[0])
@@ -218,13 +217,13 @@ class TestForms:
 
 
 class TestList:
-  def test_sizes(self) -> None:
+  def test_sizes(self):
     sizes = {split: len(names) for split, names in _BY_SPLIT.items()}
     assert sizes == tiered_imagenet.TieredImagenet.NUM_CLASSES
     assert len(set(_ALL)) == 608
     assert len({entry.words for entry in _CLASSES}) == 608
 
-  def test_splits_share_no_super_class(self) -> None:
+  def test_splits_share_no_super_class(self):
     groups = {
       split: {entry.group for entry in _CLASSES if entry.split == split}
       for split in _NAMES
@@ -232,7 +231,7 @@ class TestList:
     assert [len(groups[split]) for split in _NAMES] == [20, 6, 8]
     assert len(set.union(*groups.values())) == 34
 
-  def test_published(self) -> None:
+  def test_published(self):
     shared = os.environ.get("FSL_JAX_SHARED_DATA")
     if not shared:
       pytest.skip("FSL_JAX_SHARED_DATA is not set")
@@ -245,16 +244,16 @@ class TestList:
 
 
 class TestMessages:
-  def test_nothing(self, tmp_path) -> None:
+  def test_nothing(self, tmp_path):
     assert "nothing of Tiered-ImageNet" in _message(tmp_path, tmp_path)
 
-  def test_missing_split(self, tmp_path) -> None:
+  def test_missing_split(self, tmp_path):
     root = tmp_path / "tiered"
     _pngs(root)
     (root / "val_images_png.pkl").unlink()
     assert "only classes of base and novel" in _message(root, tmp_path)
 
-  def test_missing_labels_of_all(self, tmp_path) -> None:
+  def test_missing_labels_of_all(self, tmp_path):
     root = tmp_path / "tiered"
     _npz(root)
     for stem in ("val", "test"):
@@ -263,14 +262,14 @@ class TestMessages:
     assert "val_labels.pkl" in message
     assert "test_labels.pkl" in message
 
-  def test_labels_only(self, tmp_path) -> None:
+  def test_labels_only(self, tmp_path):
     root = tmp_path / "tiered"
     _npz(root)
     for path in root.glob("*.npz"):
       path.unlink()
     assert "no images" in _message(root, tmp_path)
 
-  def test_missing_classes(self, tmp_path) -> None:
+  def test_missing_classes(self, tmp_path):
     root = tmp_path / "tiered"
     _folders(root)
     shutil.rmtree(root / "val" / _BY_SPLIT["val"][5])
@@ -278,7 +277,7 @@ class TestMessages:
     assert _BY_SPLIT["val"][5] in message
     assert "607 of the 608" in message
 
-  def test_empty_class(self, tmp_path) -> None:
+  def test_empty_class(self, tmp_path):
     root = tmp_path / "tiered"
     _folders(root)
     for path in (root / "val" / _BY_SPLIT["val"][5]).iterdir():
@@ -303,7 +302,7 @@ class TestMessages:
       ({"label_specific": _doubled()}, "whole numbers"),
     ],
   )
-  def test_malformed_labels(self, change, said, tmp_path) -> None:
+  def test_malformed_labels(self, change, said, tmp_path):
     root = tmp_path / "tiered"
     _pngs(root)
     path = root / "val_labels.pkl"
@@ -321,14 +320,14 @@ class TestMessages:
       ({"images": np.array([None])}, "object"),
     ],
   )
-  def test_malformed_npz(self, arrays, said, tmp_path) -> None:
+  def test_malformed_npz(self, arrays, said, tmp_path):
     root = tmp_path / "tiered"
     _npz(root)
     np.savez(root / "val_images.npz", **arrays)
     assert said in _message(root, tmp_path)
 
   @pytest.mark.parametrize("make", [_pngs, _npz])
-  def test_damage(self, make, tmp_path) -> None:
+  def test_damage(self, make, tmp_path):
     root = tmp_path / "tiered"
     make(root)
     path = next(root.glob("val_images*"))

@@ -18,20 +18,20 @@ from fsl_jax import torch_weights, types
 # Instructions of a pickle, written by hand, since torch is optional.
 
 
-def _value(value) -> bytes:
+def _value(value):
   return pickle.dumps(value, 2)[2:-1]
 
 
-def _text(value: str) -> bytes:
+def _text(value):
   data = value.encode()
   return b"X" + struct.pack("<I", len(data)) + data
 
 
-def _name(module: str, name: str) -> bytes:
+def _name(module, name):
   return f"c{module}\n{name}\n".encode()
 
 
-def _storage(kind: str, key: str, size: int, view: bytes = b"") -> tuple:
+def _storage(kind, key, size, view=b""):
   return (
     *(b"(", _text("storage"), _name("torch", kind), _text(key)),
     *(_text("cpu"), _value(size), view, b"tQ"),
@@ -48,7 +48,7 @@ def _tensor(storage, offset, shape, strides, call="_rebuild_tensor_v2"):
   )
 
 
-def _state_dict(entries: dict[str, bytes]) -> bytes:
+def _state_dict(entries):
   items = b"".join(_text(name) + value for name, value in entries.items())
   metadata = b"}" + _text("_metadata") + b"}sb"
   return (
@@ -56,7 +56,7 @@ def _state_dict(entries: dict[str, bytes]) -> bytes:
   ) + b"".join([items, b"u", metadata, b"."])
 
 
-def _zip(body: bytes, storages, byte_order="little", **options) -> bytes:
+def _zip(body, storages, byte_order="little", **options):
   file = io.BytesIO()
   with zipfile.ZipFile(file, "w", **options) as archive:
     archive.writestr("archive/data.pkl", body)
@@ -66,7 +66,7 @@ def _zip(body: bytes, storages, byte_order="little", **options) -> bytes:
   return file.getvalue()
 
 
-def _stream(body: bytes, storages, itemsize=4, little=True) -> bytes:
+def _stream(body, storages, itemsize=4, little=True):
   parts = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": little}]
   out = [pickle.dumps(part, 2) for part in parts] + [body]
   out.append(pickle.dumps(list(storages), 2))
@@ -75,7 +75,7 @@ def _stream(body: bytes, storages, itemsize=4, little=True) -> bytes:
   return b"".join(out)
 
 
-def safetensors(entries: dict[str, np.ndarray], **changes) -> bytes:
+def safetensors(entries, **changes):
   header, size = {"__metadata__": {"format": "pt"}}, 0
   kinds = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
   kinds["int64"] = "I64"
@@ -104,13 +104,13 @@ FORMS = {
 }
 
 
-def read(tmp_path, data: bytes, name: str = "some.pth", **options):
+def read(tmp_path, data, name="some.pth", **options):
   path = tmp_path / name
   path.write_bytes(data)
   return torch_weights.read(path, **options)
 
 
-def refused(tmp_path, data: bytes, name: str = "some.pth", **options) -> str:
+def refused(tmp_path, data, name="some.pth", **options):
   with pytest.raises(types.InputError) as caught:
     read(tmp_path, data, name, **options)
   message = str(caught.value)

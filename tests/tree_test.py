@@ -3,7 +3,6 @@
 import concurrent.futures
 import io
 import os
-import pathlib
 import random
 import struct
 import tarfile
@@ -29,7 +28,7 @@ _HIDDEN = {".DS_Store": b"h", "cats/._1.jpg": b"h", "__MACOSX/cats/1.jpg": b"h"}
 _TARS = ("tar", "tar.gz", "tar.bz2", "tar.xz")
 
 
-def _folder(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
+def _folder(root, files):
   for name, data in files.items():
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,11 +36,7 @@ def _folder(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
   return root
 
 
-def _tar(
-  path: pathlib.Path,
-  files: dict[str, bytes],
-  tar_format: int = tarfile.GNU_FORMAT,
-) -> pathlib.Path:
+def _tar(path, files, tar_format=tarfile.GNU_FORMAT):
   mode = path.suffix[1:]
   mode = "w" if mode == "tar" else f"w:{mode}"
   with tarfile.open(path, mode, format=tar_format) as tar:
@@ -52,29 +47,27 @@ def _tar(
   return path
 
 
-def _zip(path: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
+def _zip(path, files):
   with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
     for name, data in files.items():
       archive.writestr(name, data)
   return path
 
 
-def _make(kind: str, tmp_path: pathlib.Path, files: dict[str, bytes]):
+def _make(kind, tmp_path, files):
   if kind == "folder":
     return _folder(tmp_path / "source", files)
   make = _zip if kind == "zip" else _tar
   return make(tmp_path / f"source.{kind}", files)
 
 
-def _contents(found: tree.Tree) -> dict[str, bytes]:
+def _contents(found):
   return {file.name: tree.read(file.where) for file in found.walk()}
 
 
 class TestOpen:
   @pytest.mark.parametrize("kind", ["folder", "zip", *_TARS])
-  def test_all_kinds_hold_the_same(
-    self, kind: str, tmp_path: pathlib.Path
-  ) -> None:
+  def test_all_kinds_hold_the_same(self, kind, tmp_path):
     source = _make(kind, tmp_path, _FILES | _HIDDEN)
     found = tree.open_tree(source, tmp_path)
     assert _contents(found) == _FILES
@@ -99,37 +92,33 @@ class TestOpen:
   @pytest.mark.parametrize(
     "tar_format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
   )
-  def test_long_names_of_both_tar_formats(
-    self, tar_format: int, tmp_path: pathlib.Path
-  ) -> None:
+  def test_long_names_of_both_tar_formats(self, tar_format, tmp_path):
     source = _tar(tmp_path / "a.tar", _FILES, tar_format)
     assert _contents(tree.open_tree(source, tmp_path)) == _FILES
 
-  def test_names_do_not_tell_the_kind(self, tmp_path: pathlib.Path) -> None:
+  def test_names_do_not_tell_the_kind(self, tmp_path):
     source = _tar(tmp_path / "a.tar.gz", _FILES).rename(tmp_path / "a.zip")
     assert _contents(tree.open_tree(source, tmp_path)) == _FILES
 
-  def test_compressed_tars_of_one_name(self, tmp_path: pathlib.Path) -> None:
+  def test_compressed_tars_of_one_name(self, tmp_path):
     for which in ("a", "b"):
       (tmp_path / which).mkdir()
       source = _tar(tmp_path / which / "x.tar.gz", {"1": which.encode()})
       found = tree.open_tree(source, tmp_path)
       assert _contents(found) == {"1": which.encode()}
 
-  def test_a_tar_that_ends_with_a_zip(self, tmp_path: pathlib.Path) -> None:
+  def test_a_tar_that_ends_with_a_zip(self, tmp_path):
     inner = _zip(tmp_path / "in.zip", {"1": b"1"}).read_bytes()
     source = _tar(tmp_path / "a.tar", {"in.zip": inner})
     with open(source, "r+b") as file:  # As little padding as allowed.
       file.truncate(512 + -(-len(inner) // 512) * 512 + 1024)
     assert list(_contents(tree.open_tree(source, tmp_path))) == ["in.zip"]
 
-  def test_the_last_of_several_members_of_a_name_counts(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_the_last_of_several_members_of_a_name_counts(self, tmp_path):
     source = _tar(tmp_path / "a.tar", {"./1": b"old", "1": b"new"})
     assert _contents(tree.open_tree(source, tmp_path)) == {"1": b"new"}
 
-  def test_neither(self, tmp_path: pathlib.Path) -> None:
+  def test_neither(self, tmp_path):
     (tmp_path / "a").write_bytes(b"text" * 1000)
     with pytest.raises(types.InputError, match="neither a folder nor"):
       tree.open_tree(tmp_path / "a", tmp_path)
@@ -138,9 +127,7 @@ class TestOpen:
 
 
 class TestNames:
-  def test_zip_with_unmarked_utf8_and_backslashes(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_zip_with_unmarked_utf8_and_backslashes(self, tmp_path):
     # "_" marks bytes that are then replaced by those of "Ü" and "\".
     source = _zip(tmp_path / "a.zip", {"__bel/1.png": b"1", "b_2.png": b"2"})
     data = source.read_bytes()
@@ -149,7 +136,7 @@ class TestNames:
     found = tree.open_tree(source, tmp_path)
     assert _contents(found) == {"b/2.png": b"2", "Übel/1.png": b"1"}
 
-  def test_tar_with_latin1_names(self, tmp_path: pathlib.Path) -> None:
+  def test_tar_with_latin1_names(self, tmp_path):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w", encoding="latin-1") as tar:
       tar.addfile(tarfile.TarInfo("Übel/1.png"))
@@ -160,15 +147,13 @@ class TestNames:
     "name",
     ["/etc/x.png", "../x.png", "a/../../x.png", "C:/x.png", "C:x", "..\\x"],
   )
-  def test_names_that_lead_outside(
-    self, kind: str, name: str, tmp_path: pathlib.Path
-  ) -> None:
+  def test_names_that_lead_outside(self, kind, name, tmp_path):
     source = _make(kind, tmp_path, {"a.png": b"", name: b""})
     with pytest.raises(types.InputError, match="leads outside") as caught:
       tree.open_tree(source, tmp_path)
     assert str(source) in str(caught.value)
 
-  def test_names_are_made_plain(self) -> None:
+  def test_names_are_made_plain(self):
     for name, plain in {
       "a//b/./c.png": "a/b/c.png",
       "./a/": "a",
@@ -183,9 +168,7 @@ class TestNames:
       with pytest.raises(types.InputError, match="leads outside"):
         archives.safe_name(name, "x.tar")
 
-  def test_a_folder_with_a_name_that_is_no_text(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_a_folder_with_a_name_that_is_no_text(self, tmp_path):
     try:
       os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
     except OSError:
@@ -205,9 +188,7 @@ class TestRefused:
       (tarfile.GNUTYPE_SPARSE, "stored with holes"),
     ],
   )
-  def test_tar_members(
-    self, kind: bytes, match: str, tmp_path: pathlib.Path
-  ) -> None:
+  def test_tar_members(self, kind, match, tmp_path):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as tar:
       info = tarfile.TarInfo("odd.png")
@@ -216,7 +197,7 @@ class TestRefused:
     with pytest.raises(types.InputError, match=rf"odd.png', which is {match}"):
       tree.open_tree(path, tmp_path)
 
-  def test_zip_links_and_encryption(self, tmp_path: pathlib.Path) -> None:
+  def test_zip_links_and_encryption(self, tmp_path):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
       info = zipfile.ZipInfo("odd.png")
@@ -238,7 +219,7 @@ class TestDamaged:
   }
 
   @pytest.mark.parametrize("kind", ["zip", *_TARS])
-  def test_cut_anywhere(self, kind: str, tmp_path: pathlib.Path) -> None:
+  def test_cut_anywhere(self, kind, tmp_path):
     source = _make(kind, tmp_path, self._DATA)
     whole = source.read_bytes()
     # A tar may be cut in the zeros that follow its end mark.
@@ -253,7 +234,7 @@ class TestDamaged:
       assert str(cut) in str(caught.value)
       assert "\n" not in str(caught.value)
 
-  def test_a_damaged_tar_header(self, tmp_path: pathlib.Path) -> None:
+  def test_a_damaged_tar_header(self, tmp_path):
     source = _tar(tmp_path / "a.tar", self._DATA)
     data = bytearray(source.read_bytes())
     data[1536 + 10] ^= 1
@@ -262,7 +243,7 @@ class TestDamaged:
       tree.open_tree(source, tmp_path)
 
   @pytest.mark.parametrize("kind", ["tar.gz", "tar.bz2", "tar.xz"])
-  def test_damaged_streams(self, kind: str, tmp_path: pathlib.Path) -> None:
+  def test_damaged_streams(self, kind, tmp_path):
     source = _make(kind, tmp_path, self._DATA)
     data = bytearray(source.read_bytes())
     for i in range(len(data) // 2, len(data) // 2 + 20):
@@ -271,7 +252,7 @@ class TestDamaged:
     with pytest.raises(types.InputError, match="damaged or cut short"):
       tree.open_tree(source, tmp_path)
 
-  def test_a_negative_size_does_not_hang(self, tmp_path: pathlib.Path) -> None:
+  def test_a_negative_size_does_not_hang(self, tmp_path):
     source = _tar(tmp_path / "a.tar", self._DATA)
     data = bytearray(source.read_bytes())
     # The next header would be this one again.
@@ -283,7 +264,7 @@ class TestDamaged:
     with pytest.raises(types.InputError, match="damaged or cut short"):
       tree.open_tree(source, tmp_path)
 
-  def test_a_damaged_zip_member(self, tmp_path: pathlib.Path) -> None:
+  def test_a_damaged_zip_member(self, tmp_path):
     source = _zip(tmp_path / "a.zip", self._DATA)
     data = bytearray(source.read_bytes())
     data[200] ^= 0xFF
@@ -292,16 +273,14 @@ class TestDamaged:
     with pytest.raises(types.InputError, match="damaged or cut short"):
       tree.read(found.files("c")[0].where)
 
-  def test_a_file_shorter_than_listed(self, tmp_path: pathlib.Path) -> None:
+  def test_a_file_shorter_than_listed(self, tmp_path):
     (tmp_path / "a").write_bytes(b"123")
     with pytest.raises(types.InputError, match="is cut short"):
       tree.read(listing.FileRange(str(tmp_path / "a"), 1, 3))
 
 
 class TestFolders:
-  def test_links_are_followed_and_loops_end(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_links_are_followed_and_loops_end(self, tmp_path):
     elsewhere = _folder(tmp_path / "elsewhere", {"1.png": b"1"})
     source = _folder(tmp_path / "source", {"a/2.png": b"2", "c/3.png": b"3"})
     (source / "b").symlink_to(elsewhere)
@@ -313,14 +292,12 @@ class TestFolders:
       **{"a/2.png": b"2", "b/1.png": b"1", "c/3.png": b"3", "c/4.png": b"1"}
     }
 
-  def test_a_link_to_nothing(self, tmp_path: pathlib.Path) -> None:
+  def test_a_link_to_nothing(self, tmp_path):
     (tmp_path / "1.png").symlink_to(tmp_path / "gone")
     with pytest.raises(types.InputError, match=r"1.png is a link to nothing"):
       tree.open_tree(tmp_path, tmp_path).files()
 
-  def test_a_pipe_is_refused_and_not_waited_for(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_a_pipe_is_refused_and_not_waited_for(self, tmp_path):
     source = _folder(tmp_path / "source", {"c/1.png": b"1"})
     pipe = source / "c" / "p.jpg"
     os.mkfifo(pipe)
@@ -338,9 +315,7 @@ class TestFolders:
 
 class TestLimit:
   @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
-  def test_up_to_it_all_is_read(
-    self, kind: str, tmp_path: pathlib.Path
-  ) -> None:
+  def test_up_to_it_all_is_read(self, kind, tmp_path):
     data = random.Random(0).randbytes(10_000)
     found = tree.open_tree(_make(kind, tmp_path, {"1.png": data}), tmp_path)
     (file,) = found.walk()
@@ -350,7 +325,7 @@ class TestLimit:
       with pytest.raises(types.InputError, match="file has more than"):
         tree.read(file.where, limit)
 
-  def test_it_is_told(self, tmp_path: pathlib.Path) -> None:
+  def test_it_is_told(self, tmp_path):
     (tmp_path / "a").write_bytes(bytes(3 * 2**20 // 2 + 1))
     where = listing.FileRange(str(tmp_path / "a"))
     with pytest.raises(types.InputError, match=r"has more than 1.5 MiB$"):
@@ -360,9 +335,7 @@ class TestLimit:
       tree.read(where._replace(offset=1, size=3), 10)
 
   @pytest.mark.parametrize("forged", [False, True])
-  def test_little_that_becomes_much(
-    self, forged: bool, tmp_path: pathlib.Path
-  ) -> None:
+  def test_little_that_becomes_much(self, forged, tmp_path):
     path = _zip(tmp_path / "a.zip", {"1.png": bytes(2**26)})
     data = bytearray(path.read_bytes())
     assert len(data) < 2**17
@@ -381,9 +354,7 @@ class TestLimit:
       tracemalloc.stop()
 
   @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-  def test_methods_that_cannot_be_bounded(
-    self, method: int, tmp_path: pathlib.Path
-  ) -> None:
+  def test_methods_that_cannot_be_bounded(self, method, tmp_path):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", method) as archive:
       archive.writestr("1.png", b"1")
@@ -392,9 +363,7 @@ class TestLimit:
 
 
 class TestReading:
-  def test_zip_index_is_read_once(
-    self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-  ) -> None:
+  def test_zip_index_is_read_once(self, tmp_path, monkeypatch):
     files = {f"c/{i}.png": bytes([i]) * 5000 for i in range(200)}
     found = tree.open_tree(_zip(tmp_path / "a.zip", files), tmp_path)
     opened = []
@@ -408,7 +377,7 @@ class TestReading:
     assert data == [files[w.name] for w in where]
     assert len(opened) == 1
 
-  def test_a_replaced_zip_is_read_anew(self, tmp_path: pathlib.Path) -> None:
+  def test_a_replaced_zip_is_read_anew(self, tmp_path):
     for data in (b"first", b"the second"):
       path = _zip(tmp_path / "new.zip", {"1": data}).replace(tmp_path / "a.zip")
       assert _contents(tree.open_tree(path, tmp_path)) == {"1": data}
@@ -416,7 +385,7 @@ class TestReading:
   @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
   @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
   @pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")
-  def test_zip_in_a_forked_process(self, tmp_path: pathlib.Path) -> None:
+  def test_zip_in_a_forked_process(self, tmp_path):
     files = {f"{i}.png": bytes([i]) * 5000 for i in range(100)}
     found = tree.open_tree(_zip(tmp_path / "a.zip", files), tmp_path)
     assert _contents(found) == files  # The parent holds it open now.
@@ -429,7 +398,7 @@ class TestReading:
 
 
 class TestMemory:
-  def test_listing_a_tar_keeps_little(self, tmp_path: pathlib.Path) -> None:
+  def test_listing_a_tar_keeps_little(self, tmp_path):
     num = 5000
     path = _tar(
       tmp_path / "a.tar", {f"c{i % 10}/{i:030d}.jpg": b"" for i in range(num)}
@@ -447,9 +416,7 @@ class TestMemory:
     assert most < 100_000  # bytes; 5,000 headers are 5 MB
     assert kept < 150 * num
 
-  def test_a_tar_in_a_tar_is_read_in_place(
-    self, tmp_path: pathlib.Path
-  ) -> None:
+  def test_a_tar_in_a_tar_is_read_in_place(self, tmp_path):
     inner = {f"{i}.png": bytes([i]) * 1000 for i in range(3)}
     data = _tar(tmp_path / "in.tar", inner).read_bytes()
     outer = _tar(tmp_path / "a.tar", {"0.txt": b"0", "in.tar": data})
