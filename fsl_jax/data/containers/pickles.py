@@ -342,7 +342,7 @@ def whole_numbers(values: Any, what: str) -> np.ndarray:
 
 
 def with_text_keys(content: dict[Any, Any], what: str) -> dict[str, Any]:
-  """A dict with text keys; those that are neither text nor bytes are dropped."""
+  """A dict with text keys; keys that are no text or bytes are dropped."""
   return {
     text(key, f"keys of {what}"): value
     for key, value in content.items()
