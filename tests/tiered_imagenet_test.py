@@ -1,6 +1,6 @@
-"""Tiered-ImageNet in every form that people have, at toy size."""
+"""Tiered-ImageNet in every form in which it is distributed, at toy size."""
 
-import io
+import functools
 import json
 import os
 import pathlib
@@ -10,17 +10,18 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from PIL import Image
+import sources
 
 from fsl_jax import types
 from fsl_jax.data import listing
 from fsl_jax.data.builders import tiered_imagenet
-from fsl_jax.data.containers import archives
 
 _CLASSES = tiered_imagenet.classes()
 _BY_SPLIT = tiered_imagenet.by_split()
 _ALL = [entry.wnid for entry in _CLASSES]
-_NAMES = {"base": "train", "val": "val", "novel": "test"}
+_NAMES = sources.SPLIT_NAMES
+_find = functools.partial(sources.find, tiered_imagenet.TieredImagenet)
+_message = functools.partial(sources.refusal, tiered_imagenet.TieredImagenet)
 
 
 def _num_images(wnid):
@@ -37,9 +38,7 @@ def _pixels(wnid, number):
 
 
 def _png(pixels):
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, "PNG")
-  return np.frombuffer(file.getvalue(), np.uint8)
+  return np.frombuffer(sources.png(pixels), np.uint8)
 
 
 def _split(split):
@@ -60,10 +59,6 @@ def _split(split):
   }
 
 
-def _dump(path, content):
-  path.write_bytes(pickle.dumps(content, 2))
-
-
 def _pngs(root, *, ndim=1, keys=str):
   root.mkdir()
   for split, stem in _NAMES.items():
@@ -73,8 +68,8 @@ def _pngs(root, *, ndim=1, keys=str):
       encoded = [data[:, None] for data in encoded]
     if keys is bytes:
       labels = {key.encode(): value for key, value in labels.items()}
-    _dump(root / f"{stem}_images_png.pkl", encoded)
-    _dump(root / f"{stem}_labels.pkl", labels)
+    sources.dump(root / f"{stem}_images_png.pkl", encoded)
+    sources.dump(root / f"{stem}_labels.pkl", labels)
 
 
 def _npz(root, save=np.savez):
@@ -83,7 +78,7 @@ def _npz(root, save=np.savez):
     images, labels = _split(split)
     # As OpenCV orders the channels.
     save(root / f"{stem}_images.npz", images=np.stack(images)[..., ::-1])
-    _dump(root / f"{stem}_labels.pkl", labels)
+    sources.dump(root / f"{stem}_labels.pkl", labels)
 
 
 def _folders(root):
@@ -106,14 +101,6 @@ def _imagenet(root):
   (root / "train" / "n00000001").mkdir()
 
 
-def _doubled():
-  """A few bytes in a pickle, gigabytes when written out."""
-  value: tuple = (0,)
-  for _ in range(60):
-    value = (value, value)
-  return value
-
-
 _FORMS = {
   "PNG pickles": _pngs,
   "PNG pickles of columns": lambda root: _pngs(root, ndim=2),
@@ -125,26 +112,6 @@ _FORMS = {
 }
 
 
-def _find(source, tmp_path):
-  scratch = tmp_path / "scratch"
-  scratch.mkdir(exist_ok=True)
-  builder = tiered_imagenet.TieredImagenet(data_dir=tmp_path / "data")
-  builder.source, builder.scratch = source, scratch
-  return builder.find()
-
-
-def _message(source, tmp_path):
-  with pytest.raises(types.InputError) as caught:
-    _read_all(source, tmp_path)
-  return str(caught.value)
-
-
-def _read_all(source, tmp_path):
-  found = _find(source, tmp_path)
-  for split in _NAMES:
-    list(found.entries(split))
-
-
 def _check(found):
   """Every image is there, once, as its own class, whatever the form."""
   assert found.class_names == _BY_SPLIT
@@ -154,12 +121,7 @@ def _check(found):
     expected = {(n, i) for n in names for i in range(_num_images(n))}
     ids = set()
     for entry in found.entries(split):
-      pixels = entry.picture
-      if isinstance(pixels, listing.FileRange | listing.ZipMember):
-        pixels = archives.read(pixels)
-      if isinstance(pixels, bytes):
-        pixels = np.asarray(Image.open(io.BytesIO(pixels)))
-      red, green, blue = pixels[0, 0].tolist()
+      red, green, blue = sources.pixels(entry.picture)[0, 0].tolist()
       assert _ALL[green * 256 + blue] == entry.class_name
       assert entry.group == groups[entry.class_name]
       expected.remove((entry.class_name, red - 200))
@@ -175,6 +137,11 @@ def source(request, tmp_path_factory):
   return root
 
 
+@pytest.fixture
+def root(tmp_path):
+  return tmp_path / "tiered"
+
+
 class TestForms:
   def test_folder_and_parent(self, source, tmp_path):
     _check(_find(source, tmp_path))
@@ -186,7 +153,7 @@ class TestForms:
     path = shutil.make_archive(
       str(place / "tiered-imagenet"), kind, source.parent, source.name
     )
-    _check(_find(pathlib.Path(path), tmp_path))
+    _check(_find(path, tmp_path))
     _check(_find(place, tmp_path))
 
   def test_a_file_of_it(self, tmp_path):
@@ -201,8 +168,7 @@ class TestForms:
     assert "PNG" in found.form
     _check(found)
 
-  def test_npz_is_read_one_by_one(self, tmp_path):
-    root = tmp_path / "tiered"
+  def test_npz_is_read_one_by_one(self, root, tmp_path):
     _npz(root)
     num_images = len(_split("val")[0])
     images = np.zeros((num_images, 256, 256, 3), np.uint8)
@@ -247,14 +213,12 @@ class TestMessages:
   def test_nothing(self, tmp_path):
     assert "nothing of Tiered-ImageNet" in _message(tmp_path, tmp_path)
 
-  def test_missing_split(self, tmp_path):
-    root = tmp_path / "tiered"
+  def test_missing_split(self, root, tmp_path):
     _pngs(root)
     (root / "val_images_png.pkl").unlink()
     assert "only classes of base and novel" in _message(root, tmp_path)
 
-  def test_missing_labels_of_all(self, tmp_path):
-    root = tmp_path / "tiered"
+  def test_missing_labels_of_all(self, root, tmp_path):
     _npz(root)
     for stem in ("val", "test"):
       (root / f"{stem}_labels.pkl").unlink()
@@ -262,23 +226,20 @@ class TestMessages:
     assert "val_labels.pkl" in message
     assert "test_labels.pkl" in message
 
-  def test_labels_only(self, tmp_path):
-    root = tmp_path / "tiered"
+  def test_labels_only(self, root, tmp_path):
     _npz(root)
     for path in root.glob("*.npz"):
       path.unlink()
     assert "no images" in _message(root, tmp_path)
 
-  def test_missing_classes(self, tmp_path):
-    root = tmp_path / "tiered"
+  def test_missing_classes(self, root, tmp_path):
     _folders(root)
     shutil.rmtree(root / "val" / _BY_SPLIT["val"][5])
     message = _message(root, tmp_path)
     assert _BY_SPLIT["val"][5] in message
     assert "607 of the 608" in message
 
-  def test_empty_class(self, tmp_path):
-    root = tmp_path / "tiered"
+  def test_empty_class(self, root, tmp_path):
     _folders(root)
     for path in (root / "val" / _BY_SPLIT["val"][5]).iterdir():
       path.unlink()
@@ -298,15 +259,14 @@ class TestMessages:
       ({"label_specific": ["a"]}, "whole numbers"),
       ({"label_specific_str": ["tench", "dog"]}, "'dog'"),
       ({"label_specific_str": os.system}, "system"),
-      ({"label_specific_str": [_doubled()]}, "got a tuple"),
-      ({"label_specific": _doubled()}, "whole numbers"),
+      ({"label_specific_str": [sources.doubled()]}, "got a tuple"),
+      ({"label_specific": sources.doubled()}, "whole numbers"),
     ],
   )
-  def test_malformed_labels(self, change, said, tmp_path):
-    root = tmp_path / "tiered"
+  def test_malformed_labels(self, change, said, root, tmp_path):
     _pngs(root)
     path = root / "val_labels.pkl"
-    _dump(path, pickle.loads(path.read_bytes()) | change)
+    sources.dump(path, pickle.loads(path.read_bytes()) | change)
     message = _message(root, tmp_path)
     assert said in message
     assert path.name in message
@@ -320,15 +280,13 @@ class TestMessages:
       ({"images": np.array([None])}, "object"),
     ],
   )
-  def test_malformed_npz(self, arrays, said, tmp_path):
-    root = tmp_path / "tiered"
+  def test_malformed_npz(self, arrays, said, root, tmp_path):
     _npz(root)
     np.savez(root / "val_images.npz", **arrays)
     assert said in _message(root, tmp_path)
 
   @pytest.mark.parametrize("make", [_pngs, _npz])
-  def test_damage(self, make, tmp_path):
-    root = tmp_path / "tiered"
+  def test_damage(self, make, root, tmp_path):
     make(root)
     path = next(root.glob("val_images*"))
     path.write_bytes(path.read_bytes()[:-500])
