@@ -15,7 +15,7 @@ import command_line
 import stored_runs
 from absl import flags
 
-from fsl_jax import episode_records, report, types
+from fsl_jax import episode_records, report, results, types
 
 _METHODS = flags.DEFINE_list(
   "methods", None, "One of the first run and one of the second."
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
   pairs = _pairs(paths)
   page = None
   if _RUN_DIR.value is not None:
-    *_, page = report.write_comparison(
+    *_, page = report.comparison.write(
       _RUN_DIR.value,
       pairs,
       title=f"{names[0]} against {names[1]}",
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
       names=names,
       subject=stored_runs.subject(*paths),
     )
-  print(report.comparison_terminal(pairs, names))
+  print(report.comparison.terminal(pairs, names))
   if page is not None:
     print(f"page: {page}")
 
@@ -64,7 +64,7 @@ def _names(paths: list[pathlib.Path]) -> tuple[str, str]:
   runs = _ends(paths)
   if _METHODS.value is None or len(set(_METHODS.value)) != 2:
     return runs
-  first, second = map(report.rows.label, _METHODS.value)
+  first, second = map(results.label, _METHODS.value)
   if paths[0].resolve() == paths[1].resolve():
     return first, second
   return f"{runs[0]}: {first}", f"{runs[1]}: {second}"
@@ -100,7 +100,7 @@ def _pairs(paths: list[pathlib.Path]) -> list[stored_runs.Pair]:
 def _headings(sections: list[stored_runs.Section]) -> str:
   return ", ".join(
     f"{result.protocol_name} ({result.protocol_text})"
-    for result in map(report.rows.first, sections)
+    for result in map(results.first, sections)
   )
 
 

@@ -27,7 +27,6 @@ from fsl_jax import (
   run_folder,
   types,
 )
-from fsl_jax.report import dataset_page, dataset_tables
 
 _RUN_DIR = command_line.define_path(
   "run_dir", None, "Run folder, made if missing."
@@ -69,7 +68,7 @@ def main(argv: list[str]) -> None:
   seconds = time.perf_counter() - start
 
   def write() -> None:
-    dataset_page.write(
+    report.dataset.write(
       folder.path,
       judged,
       dataset.class_names,
@@ -92,7 +91,7 @@ def main(argv: list[str]) -> None:
     )
 
   devices.on_first_process(write)
-  print(dataset_tables.terminal(judged, dataset.class_names))
+  print(report.dataset.terminal(judged, dataset.class_names))
   count = len(sources) * _NUM_EPISODES.value
   print(f"{count:,} episodes judged in {seconds:.1f} s")
   print(f"report: {folder.path / 'hardness.html'}")
@@ -126,7 +125,7 @@ def _galleries(
       selection,
       [scoring.exhibit(source, i) for i in selection.episodes],
     )
-    for selection in report.extremes(dataset_tables.section(judged))
+    for selection in report.extremes(report.dataset.section(judged))
     if selection.episodes
   ]
 

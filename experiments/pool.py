@@ -13,7 +13,7 @@ import pathlib
 import command_line
 import stored_runs
 
-from fsl_jax import episode_records, report, types
+from fsl_jax import episode_records, report, results, types
 
 _MOST_RUNS = 1000
 
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
   for path in paths[1:]:
     stored_runs.check_configs(paths[0], path)
   _check_alike(paths)
-  print(report.pooling_terminal(_protocols(paths)))
+  print(report.pooling.terminal(_protocols(paths)))
 
 
 def _protocols(
@@ -51,7 +51,7 @@ def _check_episodes(
   sections: list[stored_runs.Section], paths: list[pathlib.Path]
 ) -> None:
   """Refuses runs that met other episodes, or not equally many."""
-  results = list(map(report.rows.first, sections))
+  results = list(map(results.first, sections))
   counts = [result.num_episodes for result in results]
   if len(set(counts)) > 1:
     raise types.InputError(
