@@ -54,7 +54,6 @@ EXCEPTIONS = {
     "paths",
     "hardness",
     "dataset_hardness",
-    "diagnosis",
     "results",
     "statistics",
   },
@@ -68,6 +67,7 @@ ONLY_IN = {
   "optax": {"adapt", "pretrain"},
   "loky": {"data"},
   "array_record": {"data"},
+  "jinja2": {"report"},
   "matplotlib": {"report"},
   "PIL": {"data", "report"},
   # A bar of its own would not know that stderr is a log.

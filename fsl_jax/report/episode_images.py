@@ -28,7 +28,12 @@ _GALLERY_NAME = 3  # columns that the name of a class takes
 _CELL_IN = 0.53  # width of a column of a sheet
 _GALLERY_CELL_IN = 0.38
 _LINE_IN = 0.22  # height of a line of text
-_CHANGED: dict[str, Any] = {"facecolor": "#fff3c4", "edgecolor": "#b58900", "linewidth": 0.8}
+_CHANGED: dict[str, Any] = {
+  "facecolor": "#fff3c4",
+  "edgecolor": "#b58900",
+  "linewidth": 0.8,
+  "zorder": -1,  # beneath the images
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,9 +259,11 @@ class _Grid:
     self._cell_in = cell_in
     self._added: list[Any] = []
 
-  def text(self, x: float, words: str, **look: Any) -> None:
-    """Words in the line of text at `y`."""
-    y = self.y + 0.7 * self.line
+  def text(
+    self, x: float, words: str, *, below: float = 0.0, **look: Any
+  ) -> None:
+    """Words in the line of text that begins `below` the next line."""
+    y = self.y + below + 0.7 * self.line
     self._added.append(lambda axes: axes.text(x, y, words, **look))
 
   def box(self, x: float, width: float, height: float) -> None:
@@ -373,8 +380,7 @@ def _class_of_sheet(grid: _Grid, sheet: Sheet, label: int) -> None:
   grid.text(0.5, grid.fit(sheet.class_names[label], 4.5))
   grid.text(_COLUMNS, tally, ha="right", color=svg.FAINT_INK)
   grid.y += grid.line
-  most_shots = int(np.bincount(sheet.support_labels, minlength=1).max())
-  left = 2 if most_shots > 1 else 1
+  left = 2 if _most_shots(sheet) > 1 else 1
   across = _COLUMNS - left
   shown = support[: _MAX_LINES * left], queries[: _MAX_LINES * across]
   line_height = 1 + grid.line
@@ -412,6 +418,10 @@ def _query(grid: _Grid, x: float, sheet: Sheet, row: int) -> None:
     )
 
 
+def _most_shots(exhibit: Exhibit) -> int:
+  return int(np.bincount(exhibit.support_labels, minlength=1).max())
+
+
 def _letter(sheet: Sheet, label: int) -> str:
   if len(sheet.class_names) <= len(string.ascii_uppercase):
     return string.ascii_uppercase[label]
@@ -425,10 +435,11 @@ def _more(grid: _Grid, x: float, words: str) -> None:
 def gallery_figure(gallery: Gallery) -> figures.Figure:
   """The episodes of a gallery in small, one beneath the other."""
   selection = gallery.selection
-  columns = _GALLERY_NAME + _GALLERY_SUPPORT + 0.4 + _GALLERY_QUERIES
-  grid = _Grid(columns, _GALLERY_CELL_IN)
+  most_shots = max(_most_shots(exhibit) for exhibit in gallery.exhibits)
+  queries_at = _GALLERY_NAME + min(_GALLERY_SUPPORT, most_shots) + 0.4
+  grid = _Grid(queries_at + _GALLERY_QUERIES, _GALLERY_CELL_IN)
   for words, exhibit in zip(selection.words, gallery.exhibits, strict=True):
-    _small_episode(grid, words, exhibit)
+    _small_episode(grid, words, exhibit, queries_at)
   return figures.Figure(
     selection.kind,
     f"The {selection.kind} episodes",
@@ -444,7 +455,7 @@ def gallery_figure(gallery: Gallery) -> figures.Figure:
 
 
 def _small_episode(
-  grid: _Grid, words: tuple[str, str], exhibit: Exhibit
+  grid: _Grid, words: tuple[str, str], exhibit: Exhibit, queries_at: float
 ) -> None:
   heading, accuracies = words
   grid.text(0, heading, weight="bold")
@@ -452,16 +463,14 @@ def _small_episode(
   for part in textwrap.wrap(accuracies, 56):
     grid.text(0, grid.fit(part, grid.columns))
     grid.y += grid.line
-  most = int(np.bincount(exhibit.support_labels, minlength=1).max())
-  middle = _GALLERY_NAME + min(_GALLERY_SUPPORT, most) + 0.4
   for label, name in enumerate(exhibit.class_names[:_GALLERY_WAYS]):
-    grid.text(0, grid.fit(name, _GALLERY_NAME - 0.2))
+    grid.text(0, grid.fit(name, _GALLERY_NAME - 0.2), below=0.15)
     support = exhibit.support_images[exhibit.support_labels == label]
     queries = exhibit.query_images[exhibit.query_labels == label]
     for i, image in enumerate(support[:_GALLERY_SUPPORT]):
       grid.image(_GALLERY_NAME + i, image)
     for i, image in enumerate(queries[:_GALLERY_QUERIES]):
-      grid.image(middle + i, image)
+      grid.image(queries_at + i, image)
     grid.y += 1
   rest = len(exhibit.class_names) - _GALLERY_WAYS
   if rest > 0:

@@ -26,7 +26,7 @@ class Block(NamedTuple):
   """A table with its heading, and paragraphs below it."""
 
   heading: str = ""
-  table: table.Table | None = None
+  content: table.Table | None = None
   paragraphs: Sequence[str] = ()
   # Whether a long table waits to be opened; None: it cannot be closed.
   is_folded: bool | None = None

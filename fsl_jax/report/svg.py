@@ -141,7 +141,7 @@ def fit(text: str, width: float, size: float) -> str:
   The middle goes: names that are made by a sweep differ at their end.
   """
   is_wide = [unicodedata.east_asian_width(letter) in "WF" for letter in text]
-  own = size * (0.64 * len(text) + 0.41 * sum(is_wide))
+  own = size * (0.6 * len(text) + 0.45 * sum(is_wide))
   if own <= width:
     return text
   kept = max(int(len(text) * width / own) - 1, 0)
