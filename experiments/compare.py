@@ -15,7 +15,7 @@ import command_line
 import stored_runs
 from absl import flags
 
-from fsl_jax import episode_records, report, results, types
+from fsl_jax import adapt, episode_records, report, results, types
 
 _METHODS = flags.DEFINE_list(
   "methods", None, "One of the first run and one of the second."
@@ -64,7 +64,7 @@ def _names(paths: list[pathlib.Path]) -> tuple[str, str]:
   runs = _ends(paths)
   if _METHODS.value is None or len(set(_METHODS.value)) != 2:
     return runs
-  first, second = map(results.label, _METHODS.value)
+  first, second = map(adapt.label, _METHODS.value)
   if paths[0].resolve() == paths[1].resolve():
     return first, second
   return f"{runs[0]}: {first}", f"{runs[1]}: {second}"

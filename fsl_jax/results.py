@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsl_jax import diagnosis, hardness, statistics, types
+from fsl_jax import adapt, diagnosis, hardness, statistics, types
 
 Section = Mapping[str, types.EvalResult]
 """One protocol: the results of several methods, by name, on the same
@@ -29,18 +29,6 @@ episodes."""
 
 BASELINE = "support_init"  # the method that the others are compared with
 LEVEL = 0.05  # of the paired t test: below it a difference is significant
-
-LABELS = {
-  "prototype": "nearest prototype",
-  "support_init": "support-based initialisation",
-  "finetune": "fine-tuning",
-  "transductive_finetune": "transductive fine-tuning",
-}
-
-
-def label(name: str) -> str:
-  """A method's name for people; the name itself where there is no other."""
-  return LABELS.get(name, name)
 
 
 def first(section: Section) -> types.EvalResult:
@@ -71,7 +59,7 @@ class MethodSummary:
 
   @property
   def label(self) -> str:
-    return label(self.name)
+    return adapt.label(self.name)
 
   @functools.cached_property
   def accuracy(self) -> statistics.Summary:

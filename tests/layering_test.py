@@ -47,9 +47,10 @@ LEVELS = {
   "report": 7,
 }
 EXCEPTIONS = {
-  "results": {"types", "hardness", "statistics", "diagnosis"},
+  "results": {"types", "adapt", "hardness", "statistics", "diagnosis"},
   "report": {
     "types",
+    "adapt",
     "files",
     "paths",
     "hardness",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsl_jax import results, types
+from fsl_jax import adapt, results, types
 from fsl_jax.report import figures, svg, text
 
 # Limits beyond which images are no longer looked at; the text says how many
@@ -215,7 +215,7 @@ def extremes(
   easiest = rest[np.argsort(scale[rest], stable=True)[:size]]
   measure = "hardness"
   if not by_hardness:
-    measure = f"the accuracy of {results.label(name)}"
+    measure = f"the accuracy of {adapt.label(name)}"
 
   def select(kind: str, positions: np.ndarray) -> Selection:
     shown = text.counted(len(positions), f"{kind} episode")
@@ -239,7 +239,7 @@ def _words(section: results.Section, position: int) -> tuple[str, str]:
     heading += f", hardness {first.hardness[position]:.2f} nats"
   accuracies = [
     # The space does not break.
-    f"{results.label(name)} {text.percent(r.accuracy[position], 0)}\u00a0%"
+    f"{adapt.label(name)} {text.percent(r.accuracy[position], 0)}\u00a0%"
     for name, r in section.items()
   ]
   return heading, ", ".join(accuracies)
@@ -332,7 +332,7 @@ def sheet_figure(sheet: Sheet) -> figures.Figure:
   Classes are named by letters, so that two predictions fit beneath an image.
   """
   grid = _Grid(_COLUMNS, _CELL_IN)
-  methods = [results.label(n) for n in (sheet.before_name, sheet.after_name)]
+  methods = [adapt.label(n) for n in (sheet.before_name, sheet.after_name)]
   for order, method in zip(("First", "Second"), methods, strict=True):
     grid.text(0, grid.fit(f"{order} prediction: {method}", _COLUMNS))
     grid.y += grid.line

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsl_jax import results, types
+from fsl_jax import adapt, results, types
 from fsl_jax.report import hardness_chart, svg, text
 
 _QUARTERS = 4
@@ -247,7 +247,7 @@ def _slopes(summary: results.Summary) -> str:
     if line.interval and all(map(math.isfinite, line.interval.slope)):
       low, high = (100 * end for end in line.interval.slope)
       slope += f" ({low:.1f} to {high:.1f})"
-    shown.append(f"{results.label(name)} {text.typeset(slope)}")
+    shown.append(f"{adapt.label(name)} {text.typeset(slope)}")
   if not shown:
     return ""
   words = " Slopes, pp per nat, with 95 % bootstrap intervals over episodes: "

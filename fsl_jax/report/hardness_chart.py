@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsl_jax import results, types
+from fsl_jax import adapt, types
 from fsl_jax.report import svg
 
 _MARKERS = "osD^vP*X"
@@ -158,7 +158,7 @@ def _marker(protocols: Sequence[str], protocol: str) -> str:
 
 
 def _text(line: Line) -> str:
-  label = svg.fit(results.label(line.method), 150, 8.5)
+  label = svg.fit(adapt.label(line.method), 150, 8.5)
   if line.slope is None:
     return f"{label}: no line"
   if line.area is None or not math.isfinite(line.area):

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsl_jax import results, statistics, types
+from fsl_jax import adapt, results, statistics, types
 from fsl_jax.report import table, text
 
 NOTES = (
   "accuracy, difference: mean over the pre-trainings ± Student's t, 95 %, with "
   "their standard deviation.",
-  f"difference: to {results.label(results.BASELINE)} with the same "
+  f"difference: to {adapt.label(results.BASELINE)} with the same "
   "pre-training, in percentage points.",
   "The runs share episodes and classes; no interval here covers others.",
 )

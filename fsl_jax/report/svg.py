@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fsl_jax import files, paths, results
+from fsl_jax import adapt, files, paths
 
 TITLE_LINE_IN = 0.17  # that a further line of a heading takes
 LEGEND_LINE_IN = 0.2
@@ -75,7 +75,7 @@ class Look(NamedTuple):
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
   """A look per method; the library's own keep theirs in every figure."""
-  known = list(results.LABELS)
+  known = list(adapt.names())
   order = known + [name for name in names if name not in known]
   found = {}
   for name in names:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fsl_jax import results
+from fsl_jax import adapt, results
 from fsl_jax.report import svg, text
 
 _BESIDE = 0.014  # of the width: how far methods stand apart
@@ -76,7 +76,7 @@ def accuracy_along(
       ]
       above = [(x, e.mean, e.ci95) for x, e in found]
       handles.append(_points(panels[0], above, looks[name], joined))
-      handles[-1].set_label(results.label(name))
+      handles[-1].set_label(adapt.label(name))
       if paired:
         below = [(x, *e.difference) for x, e in found if e.difference]
         _points(panels[1], below, looks[name], joined)
@@ -103,7 +103,7 @@ def accuracy_along(
     description="; ".join(
       f"{p.label}: "
       + ", ".join(
-        f"{results.label(name)} {text.plus_minus(e.mean, e.ci95)} %"
+        f"{adapt.label(name)} {text.plus_minus(e.mean, e.ci95)} %"
         for name, e in p.methods.items()
       )
       for p in points
@@ -142,7 +142,7 @@ def caption(points: Sequence[Point], axis: str) -> str:
   )
   if any(results.BASELINE in p.methods for p in points):
     words += (
-      f" Below: accuracy minus that of {results.label(results.BASELINE)} on "
+      f" Below: accuracy minus that of {adapt.label(results.BASELINE)} on "
       "the same episodes, in percentage points."
     )
   return words

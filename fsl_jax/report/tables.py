@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fsl_jax import results
+from fsl_jax import adapt, results
 from fsl_jax.report import table, text
 
 INTERVAL = "± is 1.96 std / sqrt(n), std of the population over n episodes"
@@ -111,7 +111,7 @@ def footnotes(summary: results.Summary) -> list[str]:
   ]
   if summary.is_paired:
     notes.append(
-      f"difference: accuracy minus that of {results.label(results.BASELINE)}, "
+      f"difference: accuracy minus that of {adapt.label(results.BASELINE)}, "
       "in percentage points (pp), paired over the episodes finite in both; p: "
       "of the paired t test, conditional on the classes."
     )
@@ -228,11 +228,11 @@ def classes(
   """The accuracy by class, worst first, and a sentence on what is shown."""
   *_, last = found[0].accuracy
   found, note = both_ends(found, "worst", "best")
-  note = f"{note}, worst first by {results.label(last)}."
+  note = f"{note}, worst first by {adapt.label(last)}."
 
   def of_method(name: str) -> table.Column:
     return table.Column(
-      results.label(name), lambda r: table.percent(r.accuracy[name], 1), "%"
+      adapt.label(name), lambda r: table.percent(r.accuracy[name], 1), "%"
     )
 
   columns = [
@@ -286,7 +286,7 @@ def _best(
     return words
   words += (
     f", {text.plus_minus(paired.mean, paired.ci95, sign='+')} pp against "
-    f"{results.label(results.BASELINE)}"
+    f"{adapt.label(results.BASELINE)}"
   )
   if not paired.p_t < results.LEVEL:
     words += " (not significantly different)"
