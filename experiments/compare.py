@@ -31,19 +31,18 @@ def main(argv: list[str]) -> None:
     )
   _refuse_same(paths)
   names = _names(paths)
-  pairs = _pairs(paths)
+  found = report.comparison.compare(_pairs(paths), names)
   page = None
   if _RUN_DIR.value is not None:
     *_, page = report.comparison.write(
       _RUN_DIR.value,
-      pairs,
+      found,
       title=f"{names[0]} against {names[1]}",
       provenance_a=stored_runs.provenance(paths[0]),
       provenance_b=stored_runs.provenance(paths[1]),
-      names=names,
       subject=stored_runs.subject(*paths),
     )
-  print(report.comparison.terminal(pairs, names))
+  print(report.comparison.terminal(found))
   if page is not None:
     print(f"page: {page}")
 

@@ -21,7 +21,7 @@ def test_numbers():
     second["finetune"], accuracy=np.array([0.5, 0.25])
   )
   second["mine"] = second["finetune"]
-  result = comparison.json_values([(first, second)], ("x", "y"))
+  result = comparison.compare([(first, second)], ("x", "y")).as_json()
   methods = result["sections"][0]["methods"]
   assert methods.keys() == {"support_init", "finetune"}
   # 1 and .5 against .5 and .25: differences .5 and .25, mean .375, sd .125.
@@ -47,7 +47,9 @@ def test_verdict_names_the_better_run():
     accuracy=second["finetune"].accuracy + np.linspace(0.1, 0.2, 40),
   )
   pairs = [(first | {"finetune": better}, second)]
-  output = comparison.terminal(pairs, ("this one", "that one, and more"))
+  output = comparison.terminal(
+    comparison.compare(pairs, ("this one", "that one, and more"))
+  )
   assert max(map(len, output.splitlines())) <= 80
   words = " ".join(output.split())
   assert "fine-tuning: this one is better by 15.00 ± 0.92 pp (p < 0.001)" in (
@@ -57,13 +59,19 @@ def test_verdict_names_the_better_run():
   assert "with classes n/a." in words
   assert "queries used: none" in words
   turned = [(b, a) for a, b in pairs]
-  assert "B is better by 15.00" in comparison.terminal(turned)
+  assert "B is better by 15.00" in comparison.terminal(
+    comparison.compare(turned)
+  )
 
 
 def test_long_names_stay_distinct_as_heads():
   pair = (made_results.adapted(), made_results.adapted())
   alike = ("conv64, seed 0, fine-tuning", "conv64, seed 1, fine-tuning")
-  heads = comparison.terminal([pair], alike).splitlines()[4].split()
+  heads = (
+    comparison.terminal(comparison.compare([pair], alike))
+    .splitlines()[4]
+    .split()
+  )
   assert heads == ["method", "first", "second", "difference"]
 
 
@@ -78,17 +86,17 @@ def test_long_names_stay_distinct_as_heads():
 def test_other_episodes_are_refused(changes, message):
   pair = (made_results.adapted(), made_results.adapted(**changes))
   with pytest.raises(types.InputError, match=message):
-    comparison.json_values([pair])
+    comparison.compare([pair])
 
 
 def test_what_cannot_be_compared_is_refused():
   section = made_results.adapted()
   with pytest.raises(types.InputError, match="'A' twice"):
-    comparison.json_values([(section, section)], ("A", "A"))
+    comparison.compare([(section, section)], ("A", "A"))
   with pytest.raises(types.InputError, match="no method is in both"):
-    comparison.json_values([(section, {"mine": section["finetune"]})])
+    comparison.compare([(section, {"mine": section["finetune"]})])
   with pytest.raises(types.InputError, match="at least one pair"):
-    comparison.terminal([])
+    comparison.compare([])
 
 
 def test_files(tmp_path):
@@ -97,10 +105,9 @@ def test_files(tmp_path):
     "title": EVIL,
     "provenance_a": {"commit": "abc", "loss": math.nan},
     "provenance_b": {EVIL: [1, 2]},
-    "names": (EVIL, "other"),
   }
-  pairs = [(section, section)]
-  paths = comparison.write(tmp_path / "both", pairs, **options)
+  found = comparison.compare([(section, section)], (EVIL, "other"))
+  paths = comparison.write(tmp_path / "both", found, **options)
   assert [path.relative_to(tmp_path / "both").as_posix() for path in paths] == [
     "comparison.json",
     "figures/differences.svg",
@@ -114,5 +121,5 @@ def test_files(tmp_path):
   assert html_lib.unescape(page).count(EVIL) > 5
   assert "abc" in page
   before = [path.read_bytes() for path in paths]
-  comparison.write(tmp_path / "both", pairs, **options)
+  comparison.write(tmp_path / "both", found, **options)
   assert [path.read_bytes() for path in paths] == before

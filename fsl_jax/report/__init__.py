@@ -22,7 +22,9 @@ from fsl_jax.report import (
   svg,
   sweep,
 )
-from fsl_jax.report.episode_images import (
+from fsl_jax.report.figures import Figure
+from fsl_jax.report.page import all_figures, html, write
+from fsl_jax.report.selection import (
   Choice,
   Exhibit,
   Gallery,
@@ -31,8 +33,6 @@ from fsl_jax.report.episode_images import (
   both_directions,
   extremes,
 )
-from fsl_jax.report.figures import Figure
-from fsl_jax.report.page import all_figures, html, write
 from fsl_jax.report.tables import markdown, terminal
 
 __all__ = [

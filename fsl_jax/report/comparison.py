@@ -1,14 +1,15 @@
 """Two runs on the same episodes: each method in both, and the difference."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsl_jax import results, types
-from fsl_jax.report import figures, page, svg, table, tables, text
+from fsl_jax import adapt, results, statistics, types
+from fsl_jax.report import figures, page, svg, table, text
 
 Pair = tuple[results.Section, results.Section]
 """The sections of both runs for one protocol."""
@@ -24,15 +25,105 @@ NOTES = (
 )
 
 
-def of_pair(pair: Pair) -> list[results.MethodSummary]:
-  """The methods that are in both, in the order of the first run; the reference
-  of each is the same method in the second."""
-  first, second = pair
-  return [
-    results.MethodSummary(name, result, second[name])
-    for name, result in first.items()
-    if name in second
-  ]
+class Row(NamedTuple):
+  """One method in two runs, on the same episodes; fractions in [0, 1]."""
+
+  name: str
+  a: statistics.Summary
+  b: statistics.Summary
+  difference: statistics.Paired  # a - b
+  between: statistics.Interval  # of it, also over the sampling of classes
+  query_uses: tuple[str, str]  # of both
+  verdict: str
+
+  @property
+  def label(self) -> str:
+    return adapt.label(self.name)
+
+  @property
+  def query_use(self) -> str:
+    first, second = self.query_uses
+    if first == second:
+      return f"queries used: {first}"
+    return f"queries used: {first} (first), {second} (second)"
+
+
+class Section(NamedTuple):
+  """One protocol: the methods that are in both runs."""
+
+  result: types.EvalResult  # any, for what they have in common
+  rows: list[Row]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+  """Two runs, compared; the views below are of this.
+
+  Attributes:
+    names: of the runs.
+    sections: one per protocol.
+  """
+
+  names: tuple[str, str]
+  sections: Sequence[Section]
+
+  def as_json(self) -> dict[str, Any]:
+    """All numbers: fractions, full precision, None for NaN."""
+    return results.plain(
+      {
+        "names": self.names,
+        "difference": "the first minus the second, paired by episode",
+        "sections": [
+          {
+            **results.protocol_json(section.result),
+            "methods": {
+              row.name: {
+                "label": row.label,
+                "a": row.a._asdict(),
+                "b": row.b._asdict(),
+                "difference": row.difference._asdict(),
+                "class_interval": row.between._asdict(),
+                "query_uses": row.query_uses,
+                "verdict": row.verdict,
+              }
+              for row in section.rows
+            },
+          }
+          for section in self.sections
+        ],
+      }
+    )
+
+
+def compare(
+  pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")
+) -> Comparison:
+  """Compares two runs, method by method.
+
+  Args:
+    pairs: the sections of both runs, one pair per protocol, on the same
+      episodes; methods that are in one run only are left out.
+    names: of the runs, for people; they differ.
+
+  Raises:
+    InputError: as `results.check`; if the names are equal; or if the sections
+      of a pair differ in protocol or episodes, or share no method.
+  """
+  _check(pairs, names)
+  return Comparison(
+    names,
+    [
+      Section(
+        results.first(first),
+        [
+          _row(results.MethodSummary(name, first[name], second[name]), names)
+          for name in first
+          if name in second
+        ],
+      )
+      for first, second in pairs
+    ],
+  )
 
 
 def rule(section: results.Section) -> dict[str, Any]:
@@ -41,13 +132,7 @@ def rule(section: results.Section) -> dict[str, Any]:
   return {name: value for name, value in protocol.items() if name != "file"}
 
 
-def check(pairs: Sequence[Pair], names: tuple[str, str]) -> None:
-  """Checks that the runs can be compared.
-
-  Raises:
-    InputError: as `results.check`; if the names are equal; or if the sections
-      of a pair differ in protocol or episodes, or share no method.
-  """
+def _check(pairs: Sequence[Pair], names: tuple[str, str]) -> None:
   if names[0] == names[1]:
     raise types.InputError(
       f"the runs that are compared need two names, got {names[0]!r} twice"
@@ -80,180 +165,125 @@ def check(pairs: Sequence[Pair], names: tuple[str, str]) -> None:
       )
 
 
-def verdict(method: results.MethodSummary, names: tuple[str, str]) -> str:
-  """ "A is better by 1.20 ± 0.50 pp (p < 0.001)", or not significant."""
-  paired, between = method.difference, method.difference_class_interval
-  assert paired is not None and between is not None  # noqa: PT018
-  if not paired.num_episodes:
-    return "not compared: no episode is finite in both"
-  p = text.p_phrase(paired.p_t)
-  if not paired.p_t < results.LEVEL:
-    signed = text.plus_minus(paired.mean, paired.ci95, sign="+")
-    return f"not significantly different: {signed} pp ({p})"
-  points = text.plus_minus(abs(paired.mean), paired.ci95)
-  better = (
-    f"{names[0 if paired.mean > 0 else 1]} is better by {points} pp ({p})"
+def _row(method: results.MethodSummary, names: tuple[str, str]) -> Row:
+  other, difference = method.reference, method.difference
+  between = method.difference_class_interval
+  if other is None or difference is None or between is None:
+    raise ValueError(f"{method.name} has no reference")
+  return Row(
+    name=method.name,
+    a=method.accuracy,
+    b=statistics.summary(other.accuracy),
+    difference=difference,
+    between=between,
+    query_uses=(method.result.query_use, other.query_use),
+    verdict=_verdict(difference, between, names),
   )
+
+
+def _verdict(
+  difference: statistics.Paired,
+  between: statistics.Interval,
+  names: tuple[str, str],
+) -> str:
+  """ "A is better by 1.20 ± 0.50 pp (p < 0.001)", or not significant."""
+  if not difference.num_episodes:
+    return "not compared: no episode is finite in both"
+  p = text.p_phrase(difference.p_t)
+  if not difference.p_t < results.LEVEL:
+    signed = text.plus_minus(difference.mean, difference.ci95, sign="+")
+    return f"not significantly different: {signed} pp ({p})"
+  points = text.plus_minus(abs(difference.mean), difference.ci95)
+  better = names[0 if difference.mean > 0 else 1]
+  words = f"{better} is better by {points} pp ({p})"
   # Of NaN, nothing is known.
   if not (between.low > 0 or between.high < 0):
-    better += " on these classes, which need not hold for others"
-  return better
+    words += " on these classes, which need not hold for others"
+  return words
 
 
-def _outcome(pairs: Sequence[Pair], names: tuple[str, str]) -> str:
+def _outcome(found: Comparison) -> str:
   """The verdicts in a sentence, or how many of them favour which run."""
-  found = [(method, pair[0]) for pair in pairs for method in of_pair(pair)]
-  if len(found) <= 3:
+  rows = [(row, section) for section in found.sections for row in section.rows]
+  if len(rows) <= 3:
     told = (
-      f"{method.label}, {results.first(section).protocol_name}: "
-      f"{verdict(method, names)}"
-      for method, section in found
+      f"{row.label}, {section.result.protocol_name}: {row.verdict}"
+      for row, section in rows
     )
     return "; ".join(told) + "."
-  differences = [method.difference for method, _ in found if method.difference]
+  differences = [row.difference for row, _ in rows]
   significant = [d.mean > 0 for d in differences if d.p_t < results.LEVEL]
   first = sum(significant)
   return (
-    f"of {len(found)} comparisons {names[0]} is better in {first}, {names[1]} "
-    f"in {len(significant) - first}, and {len(found) - len(significant)} show "
-    "no significant difference."
+    f"of {len(rows)} comparisons {found.names[0]} is better in {first}, "
+    f"{found.names[1]} in {len(significant) - first}, and "
+    f"{len(rows) - len(significant)} show no significant difference."
   )
 
 
-def _query_uses(method: results.MethodSummary) -> str:
-  assert method.reference is not None
-  first, second = method.result.query_use, method.reference.query_use
-  if first == second:
-    return f"queries used: {first}"
-  return f"queries used: {first} (first), {second} (second)"
+_METHOD = table.Column(
+  "method", lambda row: table.Cell(row.label, detail=row.query_use)
+)
+_DIFFERENCE = table.Column(
+  "difference",
+  lambda row: table.estimate(row.difference.mean, row.difference.ci95, "+"),
+  "pp ± 95 %",
+)
+_MORE = (
+  table.Column(
+    "difference", lambda row: table.interval(row.between), "with classes, pp"
+  ),
+  table.Column("p", lambda row: table.p_value(row.difference.p_t), "paired t"),
+  table.Column(
+    "p", lambda row: table.p_value(row.difference.p_wilcoxon), "Wilcoxon"
+  ),
+  table.Column("wins", lambda row: table.count(row.difference.wins)),
+  table.Column("ties", lambda row: table.count(row.difference.ties)),
+  table.Column("losses", lambda row: table.count(row.difference.losses)),
+  table.Column("n", lambda row: table.count(row.difference.num_episodes)),
+)
 
 
-def _columns(names: Sequence[str]) -> tuple[list[table.Column], ...]:
-  """The columns of a terminal, and those that only the page has."""
-  return (
-    [
-      tables.METHOD._replace(
-        cell=lambda m: table.Cell(m.label, detail=_query_uses(m))
-      ),
-      tables.ACCURACY._replace(head=names[0], plain=""),
-      tables.ACCURACY._replace(
-        head=names[1],
-        plain="",
-        cell=lambda m: table.estimate(m.reference.mean, m.reference.ci95),
-      ),
-      table.Column(
-        "difference",
-        lambda m: table.estimate(m.difference.mean, m.difference.ci95, "+"),
-        "pp ± 95 %",
-      ),
-    ],
-    [
-      table.Column(
-        "difference",
-        lambda m: table.interval(m.difference_class_interval),
-        "with classes, pp",
-      ),
-      table.Column("p", lambda m: table.p_value(m.difference.p_t), "paired t"),
-      table.Column(
-        "p", lambda m: table.p_value(m.difference.p_wilcoxon), "Wilcoxon"
-      ),
-      table.Column("wins", lambda m: table.count(m.difference.wins)),
-      table.Column("ties", lambda m: table.count(m.difference.ties)),
-      table.Column("losses", lambda m: table.count(m.difference.losses)),
-      table.Column("n", lambda m: table.count(m.difference.num_episodes)),
-    ],
-  )
+def _accuracies(names: Sequence[str]) -> list[table.Column]:
+  return [
+    table.Column(
+      names[0], lambda row: table.estimate(row.a.mean, row.a.ci95), "% ± 95 %"
+    ),
+    table.Column(
+      names[1], lambda row: table.estimate(row.b.mean, row.b.ci95), "% ± 95 %"
+    ),
+  ]
 
 
-def terminal(pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")) -> str:
-  """Plain text for a terminal, in 80 columns with the library's methods.
-
-  Args:
-    pairs: the sections of both runs, one pair per protocol.
-    names: of the runs.
-
-  Raises:
-    InputError: as `check`.
-  """
-  check(pairs, names)
-  short = [name if len(name) <= 14 else svg.fit(name, 80, 9) for name in names]
-  if short[0] == short[1]:
-    short = ["first", "second"]
-  blocks = [f"{names[0]} against {names[1]}"]
-  for pair in pairs:
-    found = of_pair(pair)
+def terminal(found: Comparison) -> str:
+  """Plain text for a terminal, in 80 columns with the library's methods."""
+  heads = [n if len(n) <= 14 else svg.fit(n, 80, 9) for n in found.names]
+  if heads[0] == heads[1]:
+    heads = ["first", "second"]
+  columns = [_METHOD, *_accuracies(heads), _DIFFERENCE]
+  blocks = [f"{found.names[0]} against {found.names[1]}"]
+  for section in found.sections:
+    sentences = [
+      f"{row.label}: {row.verdict}; {row.difference.wins} won, "
+      f"{row.difference.ties} tied, {row.difference.losses} lost; with classes "
+      f"{table.interval(row.between).text}. {row.query_use}"
+      for row in section.rows
+    ]
     blocks += [
-      text.heading(results.first(pair[0])),
-      table.plain(table.make(_columns(short)[0], found)),
-      "\n".join(text.wrap(_sentence(method, names)) for method in found),
+      text.heading(section.result),
+      table.plain(table.make(columns, section.rows)),
+      "\n".join(map(text.wrap, sentences)),
     ]
   return "\n\n".join([*blocks, "\n".join(map(text.wrap, NOTES))]) + "\n"
 
 
-def _sentence(method: results.MethodSummary, names: tuple[str, str]) -> str:
-  paired = method.difference
-  assert paired is not None
-  return (
-    f"{method.label}: {verdict(method, names)}; {paired.wins} won, "
-    f"{paired.ties} tied, {paired.losses} lost; with classes "
-    f"{table.interval(method.difference_class_interval).text}. "
-    f"{_query_uses(method)}"
-  )
-
-
-def json_values(
-  pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")
-) -> dict[str, Any]:
-  """All numbers as JSON values: fractions, full precision, None for NaN.
-
-  Raises:
-    InputError: as `check`.
-  """
-  check(pairs, names)
-  return results.plain(
-    {
-      "names": names,
-      "difference": "the first minus the second, paired by episode",
-      "sections": [
-        {
-          **results.protocol_json(results.first(pair[0])),
-          "methods": {
-            method.name: _method_json(method, pair[1][method.name], names)
-            for method in of_pair(pair)
-          },
-        }
-        for pair in pairs
-      ],
-    }
-  )
-
-
-def _method_json(
-  method: results.MethodSummary,
-  other: types.EvalResult,
-  names: tuple[str, str],
-) -> dict[str, Any]:
-  paired, between = method.difference, method.difference_class_interval
-  assert paired is not None and between is not None  # noqa: PT018
-  return {
-    "label": method.label,
-    "a": method.accuracy._asdict(),
-    "b": results.MethodSummary(method.name, other).accuracy._asdict(),
-    "difference": paired._asdict(),
-    "class_interval": between._asdict(),
-    "query_uses": (method.result.query_use, other.query_use),
-    "verdict": verdict(method, names),
-  }
-
-
 def write(
   folder: str | os.PathLike[str],
-  pairs: Sequence[Pair],
+  found: Comparison,
   *,
   title: str,
   provenance_a: Mapping[str, Any] | None = None,
   provenance_b: Mapping[str, Any] | None = None,
-  names: tuple[str, str] = ("A", "B"),
   subject: str = "the same episodes",
 ) -> list[pathlib.Path]:
   """Writes `comparison.json`, `figures/differences.svg`, `comparison.html`.
@@ -262,79 +292,68 @@ def write(
 
   Args:
     folder: it is made if there is none.
-    pairs: the sections of both runs, one pair per protocol, on the same
-      episodes; methods that are in one run only are left out.
+    found: the comparison.
     title: of the page.
     provenance_a: JSON values of the first run, for the foot of the page.
     provenance_b: of the second.
-    names: of the runs, for people; they differ.
     subject: networks and data in words, as in "A against B on ...".
 
   Returns:
     The paths of the files, the page last.
-
-  Raises:
-    InputError: as `check`.
   """
-  check(pairs, names)
-  provenance = {
-    name: dict(of_run or {})
-    for name, of_run in zip(names, (provenance_a, provenance_b), strict=True)
-  }
-  (method, *accuracies, difference), more = _columns(names)
+  names = found.names
+  both = (provenance_a or {}, provenance_b or {})
+  provenance = {n: dict(p) for n, p in zip(names, both, strict=True)}
   # The difference first, since a phone shows little beside the method.
-  columns = [method, difference, *accuracies, *more]
-  found = [(pair, of_pair(pair)) for pair in pairs]
+  columns = [_METHOD, _DIFFERENCE, *_accuracies(names), *_MORE]
   blocks = [
     page.Block(
-      text.heading(results.first(pair[0])),
-      table.make(columns, methods),
-      [f"{m.label}: {verdict(m, names)}." for m in methods],
+      text.heading(section.result),
+      table.make(columns, section.rows),
+      [f"{row.label}: {row.verdict}." for row in section.rows],
     )
-    for pair, methods in found
+    for section in found.sections
   ]
-  figure = _figure(pairs, names)
-  return page.save(
-    folder,
-    {"title": title, **json_values(pairs, names), "provenance": provenance},
-    [figure],
-    page.render(
-      title,
-      f"{names[0]} against {names[1]} on {subject}: {_outcome(pairs, names)}",
-      [page.Part("Difference in accuracy", blocks, NOTES)],
-      [figure],
-      provenance,
-    ),
-    names=("comparison.json", "comparison.html"),
+  drawn = [_figure(found)]
+  html = page.render(
+    title,
+    f"{names[0]} against {names[1]} on {subject}: {_outcome(found)}",
+    [page.Part("Difference in accuracy", blocks, NOTES)],
+    drawn,
+    provenance,
   )
+  values = {"title": title, **found.as_json(), "provenance": provenance}
+  file_names = ("comparison.json", "comparison.html")
+  return page.save(folder, values, drawn, html, names=file_names)
 
 
-def _figure(pairs: Sequence[Pair], names: tuple[str, str]) -> figures.Figure:
+def _figure(found: Comparison) -> figures.Figure:
   """Paired difference and 95 % interval per method, a panel per protocol."""
-  found = [(results.first(pair[0]), of_pair(pair)) for pair in pairs]
-  looks = svg.looks(list(dict.fromkeys(m.name for _, ms in found for m in ms)))
-  title = f"{names[0]} minus {names[1]}"
-  count = text.episode_count([first.num_episodes for first, _ in found])
+  methods = [row.name for section in found.sections for row in section.rows]
+  looks = svg.looks(list(dict.fromkeys(methods)))
+  title = f"{found.names[0]} minus {found.names[1]}"
+  count = text.episode_count([s.result.num_episodes for s in found.sections])
   return figures.Figure(
     "differences",
     title,
     figures.intervals(
       [
         (
-          text.heading(first),
+          text.heading(section.result),
           [
-            figures.Bar.of(m, *m.difference[:2], looks[m.name].colour, "+")
-            for m in methods
-            if m.difference
+            figures.bar(
+              row.label, *row.difference[:2], looks[row.name].colour, "+"
+            )
+            for row in section.rows
           ],
         )
-        for first, methods in found
+        for section in found.sections
       ],
       x_label="Difference (pp)",
       with_zero=True,
       title=title,
     ),
     "Across: difference in accuracy, in percentage points; right of 0 "
-    f"{names[0]} is better; {count}. Dot: mean of the paired differences. Bar: "
-    "its 95 % interval, ± 1.96 std / √n of the differences.",
+    f"{found.names[0]} is better; {count}. Dot: mean of the paired "
+    "differences. Bar: its 95 % interval, ± 1.96 std / √n of the differences.",
   )

@@ -13,9 +13,10 @@ import numpy as np
 
 from fsl_jax import dataset_hardness, results, statistics, types
 from fsl_jax.report import (
-  episode_images,
   figures,
+  image_grids,
   page,
+  selection,
   svg,
   table,
   tables,
@@ -221,7 +222,7 @@ def write(
   title: str,
   provenance: Mapping[str, Any] | None = None,
   notes: Sequence[str] = (),
-  galleries: Sequence[Sequence[episode_images.Gallery]] = (),
+  galleries: Sequence[Sequence[selection.Gallery]] = (),
   subject: str = "",
 ) -> list[pathlib.Path]:
   """Writes `result.json`, `figures/*.svg` and `hardness.html`.
@@ -251,7 +252,7 @@ def write(
   for number, (protocol, shown) in enumerate(
     zip(protocols, galleries, strict=bool(galleries)), 1
   ):
-    for figure in map(episode_images.gallery_figure, shown):
+    for figure in map(image_grids.gallery_figure, shown):
       name = f"{figure.name}_{number}"
       figure_title = f"{figure.title}, {protocol.name}"
       drawn.append(figure._replace(name=name, title=figure_title))

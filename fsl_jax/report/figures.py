@@ -36,31 +36,25 @@ class Bar(NamedTuple):
   numbers: str  # the same in words, at the right
   note: str = ""  # under the label
 
-  @classmethod
-  def of(
-    cls,
-    method: results.MethodSummary,
-    mean: float,
-    ci95: float,
-    colour: str,
-    sign: str = "",
-    note: str = "",
-  ) -> "Bar":
-    numbers = text.typeset(text.plus_minus(mean, ci95, sign=sign))
-    return cls(method.label, mean, ci95, colour, numbers, note)
+
+def bar(
+  label: str, mean: float, ci95: float, colour: str, sign: str = ""
+) -> Bar:
+  """A bar with its numbers in words."""
+  numbers = text.typeset(text.plus_minus(mean, ci95, sign=sign))
+  return Bar(label, mean, ci95, colour, numbers)
 
 
 def accuracy(summary: results.Summary) -> Figure:
   """Mean accuracy and its 95 % interval per method, a panel per protocol."""
   looks = svg.looks(summary.method_names)
 
-  def bar(method: results.MethodSummary) -> Bar:
+  def of_method(method: results.MethodSummary) -> Bar:
     found, colour = method.accuracy, looks[method.name].colour
+    made = bar(method.label, found.mean, found.ci95, colour)
+    count = f"  (n = {found.num})" if found.num_left_out else ""
     note = f"queries used: {method.result.query_use}"
-    made = Bar.of(method, found.mean, found.ci95, colour, note=note)
-    if not found.num_left_out:
-      return made
-    return made._replace(numbers=f"{made.numbers}  (n = {found.num})")
+    return made._replace(numbers=made.numbers + count, note=note)
 
   counts = [section.num_episodes for section in summary.sections]
   caption = (
@@ -78,7 +72,10 @@ def accuracy(summary: results.Summary) -> Figure:
     "Accuracy by method",
     intervals(
       [
-        (text.heading(section.first), list(map(bar, section.methods.values())))
+        (
+          text.heading(section.first),
+          list(map(of_method, section.methods.values())),
+        )
         for section in summary.sections
       ],
       x_label="Accuracy (%)",

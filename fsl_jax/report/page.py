@@ -17,7 +17,15 @@ import jinja2
 import markupsafe
 
 from fsl_jax import paths, results
-from fsl_jax.report import episode_images, figures, svg, table, tables, text
+from fsl_jax.report import (
+  figures,
+  image_grids,
+  selection,
+  svg,
+  table,
+  tables,
+  text,
+)
 
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
@@ -174,8 +182,8 @@ def html(
 
 def all_figures(
   summary: results.Summary,
-  sheet: episode_images.Sheet | None = None,
-  galleries: Sequence[episode_images.Gallery] = (),
+  sheet: selection.Sheet | None = None,
+  galleries: Sequence[selection.Gallery] = (),
 ) -> list[figures.Figure]:
   """Every figure that the results allow, with its caption."""
   drawn = [figures.accuracy(summary), figures.hardness(summary)]
@@ -191,9 +199,9 @@ def all_figures(
         name = f"{stem}_{number}"
       names.append(name)
       drawn.append(curves._replace(name=name))
-  drawn += map(episode_images.gallery_figure, galleries)
+  drawn += [image_grids.gallery_figure(g) for g in galleries if g.exhibits]
   if sheet is not None:
-    drawn.append(episode_images.sheet_figure(sheet))
+    drawn.append(image_grids.sheet_figure(sheet))
   return [figure for figure in drawn if figure is not None]
 
 
@@ -204,8 +212,8 @@ def write(
   title: str,
   provenance: Mapping[str, Any] | None = None,
   notes: Sequence[str] = (),
-  sheet: episode_images.Sheet | None = None,
-  galleries: Sequence[episode_images.Gallery] = (),
+  sheet: selection.Sheet | None = None,
+  galleries: Sequence[selection.Gallery] = (),
   more_figures: Sequence[figures.Figure] = (),
   subject: str = "",
 ) -> list[pathlib.Path]:

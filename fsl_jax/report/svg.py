@@ -89,7 +89,7 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
 def draw(
   build: Callable[[Any], None],
   *,
-  size: tuple[float, float],
+  size: tuple[float, float] = (WIDTH_IN, WIDTH_IN),
   title: str,
   description: str,
 ) -> str:
@@ -100,7 +100,7 @@ def draw(
 
   Args:
     build: draws on the figure that it receives.
-    size: width and height, inches.
+    size: width and height, inches; `build` may change it.
     title: for readers who do not see the figure.
     description: what it shows, in words.
   """
