@@ -40,6 +40,7 @@ class _Grid:
     self.columns = columns
     self.line = _LINE_IN / cell_in  # height of a line of text
     self.y = 0.0  # of the next line
+    self.width_in = columns * cell_in
     self._cell_in = cell_in
     self._axes = figure.subplots()
 
@@ -224,7 +225,7 @@ def _small_episode(
   heading, accuracies = words
   grid.text(0, heading, weight="bold")
   grid.y += grid.line
-  for part in textwrap.wrap(accuracies, 54):
+  for part in textwrap.wrap(accuracies, int(14 * grid.width_in)):
     grid.text(0, grid.fit(part, grid.columns))
     grid.y += grid.line
   for label, name in enumerate(exhibit.class_names[:_GALLERY_WAYS]):

@@ -29,7 +29,8 @@ class Cell(NamedTuple):
 
   @property
   def typeset(self) -> str:
-    return re.sub(r"^-(?=\d)", "−", self.text)
+    """With true minus signs, as wide as the plus sign."""
+    return re.sub(r"(?<!\S)-(?=\d)", "−", self.text)
 
 
 class Column(NamedTuple):
