@@ -14,7 +14,7 @@ from fsl_jax import dataset_hardness, report, types
 from fsl_jax.report import dataset
 
 
-def make_judged(num_classes=5, num_episodes=21, name="5-way 1-shot"):
+def make(num_classes=5, num_episodes=21, name="5-way 1-shot", names=None):
   """Class c has log-odds c / 100; each query is predicted as the class before.
 
   Episode i has the hardness i, which differs from the mean of its queries so
@@ -34,47 +34,45 @@ def make_judged(num_classes=5, num_episodes=21, name="5-way 1-shot"):
     index=np.arange(num_episodes),
     protocol_name=name,
   )
-  return dataset_hardness.Judged(result, class_ids / 100)
+  found = dataset_hardness.EpisodeHardness(result, class_ids / 100)
+  names = names or [f"c{i}." for i in range(num_classes)]
+  return dataset.Protocol(found, names)
 
 
-def numbers(judged, class_names="abcde"):
-  return dataset.Protocol(judged, class_names).hardness
-
-
-def galleries(judged):
+def galleries(protocol):
   labels = np.repeat(np.arange(5), 2)
   images = np.zeros((10, 8, 8, 3), np.uint8)
   exhibit = report.Exhibit(images, labels, images, labels, (EVIL, *"bcde"))
   return [
     report.Gallery(selection, [exhibit] * len(selection.episodes))
-    for selection in report.extremes(dataset.section(judged))
+    for selection in report.extremes(protocol.section)
   ]
 
 
 def test_numbers():
-  found = numbers(make_judged())
+  found = make().hardness
   # Of 0 to 20: squares about the mean sum to 770.
   assert found.mean == found.median == 10
   assert found.std == pytest.approx(math.sqrt(770 / 21))
   assert found.ci95 == pytest.approx(1.96 * math.sqrt(770 / 21 / 21))
   assert (found.percentile_5, found.percentile_95) == pytest.approx((1, 19))
   assert found.uniform == pytest.approx(math.log(4))
-  assert math.isnan(numbers(make_judged(num_episodes=1)).std)
+  assert math.isnan(make(num_episodes=1).hardness.std)
 
 
 def test_uniform_is_of_each_episodes_own_ways():
-  judged = make_judged(num_episodes=2)
-  judged.result.class_ids[1, 3:] = -1
+  protocol = make(num_episodes=2)
+  protocol.result.class_ids[1, 3:] = -1
   expected = (math.log(4) + math.log(2)) / 2
-  assert numbers(judged).uniform == pytest.approx(expected)
+  assert protocol.hardness.uniform == pytest.approx(expected)
 
 
 def test_terminal_shows_both_ends():
   names = [f"class{i:02d}." for i in range(40)]
-  judged = make_judged(num_classes=40)
-  seen = dataset_hardness.by_class(judged).class_ids
+  protocol = make(num_classes=40, names=names)
+  seen = dataset_hardness.by_class(protocol.found).class_ids
   assert len(seen) > 20
-  text = dataset.terminal([judged], names)
+  text = dataset.terminal([protocol])
   block = text[text.index("Classes, hardest") : text.index("Pairs")]
   found = [int(i) for i in re.findall(r"^class(\d\d)\.", block, re.M)]
   assert found == [*seen[:10], *seen[:-11:-1]]
@@ -82,7 +80,7 @@ def test_terminal_shows_both_ends():
 
 
 def test_terminal_of_few_classes_names_each_once():
-  text = dataset.terminal([make_judged()], [f"c{i}." for i in range(5)])
+  text = dataset.terminal([make()])
   block = text[text.index("Classes, all") : text.index("Pairs")]
   assert re.findall(r"^c(\d)\.", block, re.M) == list("43210")
 
@@ -101,15 +99,15 @@ def test_long_table_has_both_ends():
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
   folder = tmp_path_factory.mktemp("page")
-  sections = [make_judged(), make_judged(name="5-way 5-shot")]
+  names = (EVIL, *"bcde")
+  protocols = [make(names=names), make(name="5-way 5-shot", names=names)]
   paths = dataset.write(
     folder / "run",
-    sections,
-    (EVIL, *"bcde"),
+    protocols,
     title=EVIL,
     provenance={"config": {"name": EVIL}},
     notes=[EVIL],
-    galleries=[galleries(judged) for judged in sections],
+    galleries=[galleries(protocol) for protocol in protocols],
   )
   return folder / "run", paths
 
@@ -159,8 +157,7 @@ def test_page_is_escaped_and_complete(written):
 
 
 def test_page_without_images(tmp_path):
-  judged = make_judged(num_episodes=1)
-  paths = dataset.write(tmp_path, [judged], "abcde", title="one")
+  paths = dataset.write(tmp_path, [make(num_episodes=1)], title="one")
   assert [path.name for path in paths] == [
     "result.json",
     "hardness.svg",
@@ -171,4 +168,4 @@ def test_page_without_images(tmp_path):
 
 def test_nothing_is_refused(tmp_path):
   with pytest.raises(types.InputError, match="needs a protocol"):
-    dataset.write(tmp_path, [], "a", title="none")
+    dataset.write(tmp_path, [], title="none")

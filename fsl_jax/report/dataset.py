@@ -4,6 +4,8 @@ Tables of the protocols, of the classes and of the pairs of classes that the
 feature extractor confuses; no few-shot method takes part.
 """
 
+import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -52,25 +54,37 @@ class Numbers(NamedTuple):
   uniform: float  # mean of log(ways - 1)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Protocol:
-  """The numbers of one protocol.
+  """The numbers of one protocol, each computed when it is first used.
 
   Attributes:
-    result: accuracy of the nearest class mean, and hardness.
-    hardness: of the episodes.
-    accuracy: of the nearest class mean.
-    classes: JSON values of each class that has queries, the hardest first.
-    pairs: JSON values of the most confused pairs of classes, most first.
+    found: hardness of the episodes, and accuracy of the nearest class mean.
+    class_names: of the split, by class id.
   """
 
-  def __init__(
-    self, judged: dataset_hardness.Judged, class_names: Sequence[str]
-  ):
-    self.result = judged.result
+  found: dataset_hardness.EpisodeHardness
+  class_names: Sequence[str]
+
+  @property
+  def result(self) -> types.EvalResult:
+    return self.found.result
+
+  @property
+  def name(self) -> str:
+    return self.result.protocol_name
+
+  @property
+  def section(self) -> results.Section:
+    """The nearest class mean as a method, for what is made of results."""
+    return {self.result.method: self.result}
+
+  @functools.cached_property
+  def hardness(self) -> Numbers:
     found = statistics.summary(self.result.hardness)
     low, high = np.percentile(self.result.hardness, [5, 95])
     ways = (self.result.class_ids >= 0).sum(1)
-    self.hardness = Numbers(
+    return Numbers(
       mean=found.mean,
       std=found.std,
       ci95=found.ci95,
@@ -79,34 +93,37 @@ class Protocol:
       percentile_95=float(high),
       uniform=float(np.log(ways - 1).mean()),
     )
-    self.accuracy = statistics.summary(self.result.accuracy)
-    self.classes = [
+
+  @functools.cached_property
+  def accuracy(self) -> statistics.Summary:
+    """Of the nearest class mean."""
+    return statistics.summary(self.result.accuracy)
+
+  @functools.cached_property
+  def classes(self) -> list[dict[str, Any]]:
+    """JSON values of each class that has queries, the hardest first."""
+    keys = ("name", "log_odds", "accuracy", "num_queries")
+    class_ids, *numbers = dataset_hardness.by_class(self.found)
+    names = [self.class_names[i] for i in class_ids]
+    rows = zip(names, *numbers, strict=True)
+    return [dict(zip(keys, row, strict=True)) for row in rows]
+
+  @functools.cached_property
+  def pairs(self) -> list[dict[str, Any]]:
+    """JSON values of the most confused pairs of classes, most first."""
+    return [
       {
-        "name": class_names[class_id],
-        "log_odds": log_odds,
-        "accuracy": accuracy,
-        "num_queries": count,
-      }
-      for class_id, log_odds, accuracy, count in zip(
-        *dataset_hardness.by_class(judged), strict=True
-      )
-    ]
-    self.pairs = [
-      {
-        "first": class_names[pair.first],
-        "second": class_names[pair.second],
+        "first": self.class_names[pair.first],
+        "second": self.class_names[pair.second],
         "num_confused": pair.num_confused,
         "num_queries": pair.num_queries,
         "share": pair.num_confused / pair.num_queries,
       }
-      for pair in dataset_hardness.confused_pairs(judged, NUM_EXTREMES)
+      for pair in dataset_hardness.confused_pairs(self.found, NUM_EXTREMES)
     ]
 
-  @property
-  def name(self) -> str:
-    return self.result.protocol_name
-
   def as_json(self) -> dict[str, Any]:
+    """All numbers: fractions, nats, full precision."""
     return {
       **results.protocol_json(self.result),
       "hardness": self.hardness._asdict(),
@@ -118,17 +135,6 @@ class Protocol:
         "accuracy": self.result.accuracy,
       },
     }
-
-
-def _summarised(
-  sections: Sequence[dataset_hardness.Judged], class_names: Sequence[str]
-) -> list[Protocol]:
-  return [Protocol(judged, class_names) for judged in sections]
-
-
-def section(judged: dataset_hardness.Judged) -> results.Section:
-  """The nearest class mean as a method, for what is made of results."""
-  return {judged.result.method: judged.result}
 
 
 def _nats(name: str, head: str) -> table.Column:
@@ -175,11 +181,8 @@ _PAIRS = (
 )
 
 
-def terminal(
-  sections: Sequence[dataset_hardness.Judged], class_names: Sequence[str]
-) -> str:
+def terminal(protocols: Sequence[Protocol]) -> str:
   """Plain text: the protocols, then of each the extremes of its classes."""
-  protocols = _summarised(sections, class_names)
   blocks = [table.plain(table.make(_PROTOCOLS, protocols))]
   for protocol in protocols:
     found = protocol.classes
@@ -198,26 +201,9 @@ def terminal(
   return "\n\n".join([*blocks, "\n".join(map(text.wrap, NOTES))]) + "\n"
 
 
-def json_values(
-  sections: Sequence[dataset_hardness.Judged], class_names: Sequence[str]
-) -> dict[str, Any]:
-  """All numbers as JSON values: fractions, nats, full precision."""
-  return _json(_summarised(sections, class_names))
-
-
-def _json(protocols: Sequence[Protocol]) -> dict[str, Any]:
-  return results.plain(
-    {
-      "interval": "half-width, 1.96 std / sqrt(n)",
-      "sections": [protocol.as_json() for protocol in protocols],
-    }
-  )
-
-
 def write(
   folder: str | os.PathLike[str],
-  sections: Sequence[dataset_hardness.Judged],
-  class_names: Sequence[str],
+  protocols: Sequence[Protocol],
   *,
   title: str,
   provenance: Mapping[str, Any] | None = None,
@@ -231,8 +217,7 @@ def write(
 
   Args:
     folder: it is made if there is none.
-    sections: the episodes, one entry per protocol.
-    class_names: of the split, by class id.
+    protocols: the episodes of each.
     title: of the page.
     provenance: JSON values for the foot of the page and for `result.json`.
     notes: paragraphs for the page.
@@ -243,11 +228,11 @@ def write(
     The paths of the files, the page last.
 
   Raises:
-    InputError: if there is no section.
+    InputError: if there is no protocol.
   """
-  if not sections:
+  if not protocols:
     raise types.InputError("a page of hardness needs a protocol, got none")
-  protocols = _summarised(sections, class_names)
+  num_classes = len(protocols[0].class_names)
   drawn = [hardness_figure(protocols)]
   for number, (protocol, shown) in enumerate(
     zip(protocols, galleries, strict=bool(galleries)), 1
@@ -260,14 +245,15 @@ def write(
     folder,
     {
       "title": title,
-      **_json(protocols),
+      "interval": "half-width, 1.96 std / sqrt(n)",
+      "sections": [protocol.as_json() for protocol in protocols],
       "notes": list(notes),
       "provenance": dict(provenance or {}),
     },
     drawn,
     page.render(
       title,
-      f"{subject or text.counted(len(class_names), 'class', 'classes')}: "
+      f"{subject or text.counted(num_classes, 'class', 'classes')}: "
       f"{_outcome(protocols)}; no few-shot method took part.",
       _parts(protocols, notes),
       drawn,
