@@ -15,7 +15,7 @@ import command_line
 import stored_runs
 from absl import flags
 
-from fsl_jax import episode_records, report, types
+from fsl_jax import adapt, episode_records, report, results, types
 
 _METHODS = flags.DEFINE_list(
   "methods", None, "One of the first run and one of the second."
@@ -31,19 +31,18 @@ def main(argv: list[str]) -> None:
     )
   _refuse_same(paths)
   names = _names(paths)
-  pairs = _pairs(paths)
+  found = report.comparison.compare(_pairs(paths), names)
   page = None
   if _RUN_DIR.value is not None:
-    *_, page = report.write_comparison(
+    *_, page = report.comparison.write(
       _RUN_DIR.value,
-      pairs,
+      found,
       title=f"{names[0]} against {names[1]}",
       provenance_a=stored_runs.provenance(paths[0]),
       provenance_b=stored_runs.provenance(paths[1]),
-      names=names,
       subject=stored_runs.subject(*paths),
     )
-  print(report.comparison_terminal(pairs, names))
+  print(report.comparison.terminal(found))
   if page is not None:
     print(f"page: {page}")
 
@@ -64,7 +63,7 @@ def _names(paths: list[pathlib.Path]) -> tuple[str, str]:
   runs = _ends(paths)
   if _METHODS.value is None or len(set(_METHODS.value)) != 2:
     return runs
-  first, second = map(report.rows.label, _METHODS.value)
+  first, second = map(adapt.label, _METHODS.value)
   if paths[0].resolve() == paths[1].resolve():
     return first, second
   return f"{runs[0]}: {first}", f"{runs[1]}: {second}"
@@ -100,7 +99,7 @@ def _pairs(paths: list[pathlib.Path]) -> list[stored_runs.Pair]:
 def _headings(sections: list[stored_runs.Section]) -> str:
   return ", ".join(
     f"{result.protocol_name} ({result.protocol_text})"
-    for result in map(report.rows.first, sections)
+    for result in map(results.first, sections)
   )
 
 

@@ -22,7 +22,7 @@ import scoring
 import subject_flags
 from absl import flags
 
-from fsl_jax import adapt, episodes, report, types
+from fsl_jax import adapt, episodes, report, results, types
 from fsl_jax.episodes import protocols, source
 
 _HARDNESS_SHOTS = ("1", "5")
@@ -92,10 +92,11 @@ def main(argv: list[str]) -> None:
     meta,
   )
   title = f"{scored.dataset.name}, {meta['backbone']['name']}"
-  page = _write(name, curve, labels, places, title, scored)
-  values = _values(name, labels, title, scored)
+  summary = results.summarise(scored.sections, scored.dataset.class_names)
+  page = _write(name, curve, labels, places, title, scored, summary)
+  values = _values(name, labels, title, scored, summary.as_json())
   scored.folder.write_json(f"{name}/curve.json", values)
-  print(report.terminal(scored.sections))
+  print(report.terminal(summary))
   print(f"\ncurve: {page}")
 
 
@@ -131,6 +132,7 @@ def _write(
   places: Sequence[float],
   title: str,
   scored: scoring.Scored,
+  summary: results.Summary,
 ) -> pathlib.Path:
   """Table, figures and page of a curve in a folder of its own."""
   figures = []
@@ -138,7 +140,7 @@ def _write(
   if name != "hardness":
     points = [
       report.sweep.point(*values)
-      for values in zip(labels, places, scored.sections, strict=True)
+      for values in zip(labels, places, summary.sections, strict=True)
     ]
     figures.append(
       report.Figure(
@@ -152,22 +154,24 @@ def _write(
     )
   *_, page = report.write(
     scored.folder.path / name,
-    scored.sections,
+    summary,
     title=f"{curve.title}: {title}",
     provenance=scored.provenance,
     notes=scored.notes,
     subject=scored.subject,
-    class_names=scored.dataset.class_names,
-    figures=figures,
+    more_figures=figures,
   )
   return page
 
 
 def _values(
-  name: str, labels: Sequence[str], title: str, scored: scoring.Scored
+  name: str,
+  labels: Sequence[str],
+  title: str,
+  scored: scoring.Scored,
+  summary: dict[str, Any],
 ) -> dict[str, Any]:
   """The curve in few numbers, fractions, for tables and other plots."""
-  summary = report.summary(scored.sections)
   provenance = scored.provenance
   config, starts = provenance["config"], provenance["starts"]
   last = starts[-1]
@@ -210,9 +214,9 @@ def _values(
   }
 
 
-def _hardness(section: report.Section) -> dict[str, float] | None:
+def _hardness(section: results.Section) -> dict[str, float] | None:
   """Nats; None where it was not computed."""
-  values = report.rows.first(section).hardness
+  values = results.first(section).hardness
   values = values[np.isfinite(values)]
   if not len(values):
     return None

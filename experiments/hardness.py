@@ -27,7 +27,6 @@ from fsl_jax import (
   run_folder,
   types,
 )
-from fsl_jax.report import dataset_page, dataset_tables
 
 _RUN_DIR = command_line.define_path(
   "run_dir", None, "Run folder, made if missing."
@@ -62,17 +61,19 @@ def main(argv: list[str]) -> None:
     judge, dataset, cache_dir=command_line.cache_dir("features")
   )
   start = time.perf_counter()
-  judged = [
-    dataset_hardness.of_source(source, embeddings, _NUM_EPISODES.value)
+  protocols = [
+    report.dataset.Protocol(
+      dataset_hardness.of_source(source, embeddings, _NUM_EPISODES.value),
+      dataset.class_names,
+    )
     for source in sources
   ]
   seconds = time.perf_counter() - start
 
   def write() -> None:
-    dataset_page.write(
+    report.dataset.write(
       folder.path,
-      judged,
-      dataset.class_names,
+      protocols,
       title=f"Hardness: {dataset.name}, {dataset.split}",
       subject=f"{dataset.num_classes} {dataset.split} classes of "
       f"{dataset.name}, by the logits of {_JUDGE.name.value} at {size} px",
@@ -81,18 +82,18 @@ def main(argv: list[str]) -> None:
         "starts": folder.starts(),
       },
       notes=[
-        f"Judged by the logits of {_JUDGE.name.value}, trained on ImageNet, at "
-        f"{size} px.",
+        f"Hardness by the logits of {_JUDGE.name.value}, trained on ImageNet, "
+        f"at {size} px.",
         scoring.copies_note(dataset, _DATA_DIR.value),
       ],
       galleries=[
-        _galleries(source, of_protocol)
-        for source, of_protocol in zip(sources, judged, strict=True)
+        _galleries(source, protocol)
+        for source, protocol in zip(sources, protocols, strict=True)
       ],
     )
 
   devices.on_first_process(write)
-  print(dataset_tables.terminal(judged, dataset.class_names))
+  print(report.dataset.terminal(protocols))
   count = len(sources) * _NUM_EPISODES.value
   print(f"{count:,} episodes judged in {seconds:.1f} s")
   print(f"report: {folder.path / 'hardness.html'}")
@@ -118,15 +119,15 @@ def _config(
 
 
 def _galleries(
-  source: episodes.source.Source, judged: dataset_hardness.Judged
+  source: episodes.source.Source, protocol: report.dataset.Protocol
 ) -> list[report.Gallery]:
-  """The pictures of the hardest and of the easiest episodes."""
+  """The images of the hardest and of the easiest episodes."""
   return [
     report.Gallery(
       selection,
       [scoring.exhibit(source, i) for i in selection.episodes],
     )
-    for selection in report.extremes(dataset_tables.section(judged))
+    for selection in report.extremes(protocol.section)
     if selection.episodes
   ]
 

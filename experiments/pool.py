@@ -13,7 +13,7 @@ import pathlib
 import command_line
 import stored_runs
 
-from fsl_jax import episode_records, report, types
+from fsl_jax import episode_records, report, results, types
 
 _MOST_RUNS = 1000
 
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
   for path in paths[1:]:
     stored_runs.check_configs(paths[0], path)
   _check_alike(paths)
-  print(report.pooling_terminal(_protocols(paths)))
+  print(report.pooling.terminal(_protocols(paths)))
 
 
 def _protocols(
@@ -51,12 +51,12 @@ def _check_episodes(
   sections: list[stored_runs.Section], paths: list[pathlib.Path]
 ) -> None:
   """Refuses runs that met other episodes, or not equally many."""
-  results = list(map(report.rows.first, sections))
-  counts = [result.num_episodes for result in results]
+  firsts = list(map(results.first, sections))
+  counts = [result.num_episodes for result in firsts]
   if len(set(counts)) > 1:
     raise types.InputError(
       f"the runs have {', '.join(map(str, counts))} episodes of "
-      f"{results[0].protocol_name}; pooled runs need equally many"
+      f"{firsts[0].protocol_name}; pooled runs need equally many"
     )
   for path, section in zip(paths[1:], sections[1:], strict=True):
     stored_runs.same_episodes(sections[0], section, [paths[0], path])

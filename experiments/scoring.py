@@ -20,6 +20,7 @@ from fsl_jax import (
   extractors,
   features,
   report,
+  results,
   run_folder,
   types,
 )
@@ -61,7 +62,7 @@ class Scored(NamedTuple):
   """A plan that was carried out."""
 
   folder: run_folder.RunFolder
-  sections: Sequence[report.Section]  # one per source
+  sections: Sequence[results.Section]  # one per source
   sources: list[episodes.source.Source]
   notes: list[str]
   subject: str  # network and data in words
@@ -86,23 +87,23 @@ def run(
   Everything that can be checked is checked before the first episode.
   """
   scored = evaluated(plan, variables, meta)
+  summary = results.summarise(scored.sections, scored.dataset.class_names)
 
   def write() -> None:
     first = scored.sources[0], scored.sections[0]
     report.write(
       scored.folder.path,
-      scored.sections,
+      summary,
       title=plan.title,
       subject=scored.subject,
       provenance=scored.provenance,
       notes=scored.notes,
       sheet=_sheet(*first),
       galleries=_galleries(*first),
-      class_names=scored.dataset.class_names,
     )
 
   devices.on_first_process(write)
-  print(report.terminal(scored.sections))
+  print(report.terminal(summary))
   return scored.folder.path / "report.html"
 
 
@@ -274,11 +275,11 @@ def _hardness_notes(plan: Plan, dataset: types.ClassIndexed) -> list[str]:
 
 
 def _sheet(
-  source: episodes.source.Source, section: report.Section
+  source: episodes.source.Source, section: results.Section
 ) -> report.Sheet | None:
   """The pictures of one episode, if the methods to compare are there."""
   after = "transductive_finetune"
-  if after not in section or report.BASELINE not in section:
+  if after not in section or results.BASELINE not in section:
     return None
   if not np.isfinite(section[after].accuracy).any():
     return None
@@ -292,7 +293,7 @@ def _sheet(
     support_labels=rows.support_labels,
     query_images=dataset.images[rows.query],
     query_labels=rows.query_labels,
-    before=section[report.BASELINE].predictions[choice.position, :count],
+    before=section[results.BASELINE].predictions[choice.position, :count],
     after=section[after].predictions[choice.position, :count],
     class_names=tuple(dataset.class_names[c] for c in rows.class_ids),
     rule=choice.rule,
@@ -300,7 +301,7 @@ def _sheet(
 
 
 def _galleries(
-  source: episodes.source.Source, section: report.Section
+  source: episodes.source.Source, section: results.Section
 ) -> list[report.Gallery]:
   """The hardest and the easiest episodes, as pictures."""
   first = next(iter(section.values()))

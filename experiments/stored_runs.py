@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fsl_jax import report, run_folder, types
+from fsl_jax import report, results, run_folder, types
 
 _KEYS = {
   *("seed", "data", "methods", "checkpoint"),
@@ -70,10 +70,10 @@ def counterpart(
   protocol. A run may hold episodes that were drawn and others from a file."""
   rule = report.comparison.rule
   alike = [s for s in sections if rule(s) == rule(section)]
-  digests = report.rows.first(section).digests
+  digests = results.first(section).digests
 
   def num_shared(other: Section) -> int:
-    return len(np.intersect1d(digests, report.rows.first(other).digests))
+    return len(np.intersect1d(digests, results.first(other).digests))
 
   return max(alike, key=num_shared, default=None)
 
@@ -86,7 +86,7 @@ def same_episodes(
   Raises:
     InputError: if there are none, or they are not the same pictures.
   """
-  one, other = map(report.rows.first, (a, b))
+  one, other = map(results.first, (a, b))
   _, in_a, in_b = np.intersect1d(one.index, other.index, return_indices=True)
   if not len(in_a):
     raise types.InputError(f"{paths[0]} and {paths[1]} share no episode")

@@ -1,7 +1,7 @@
-"""How hard the episodes and classes of a data set are, with no method at all.
+"""Hardness of the episodes and classes of a data set, without any method.
 
-One fixed network judges: by the cosines that hardness is made of it also has
-an answer of its own for each query, the nearest class mean.
+A fixed feature extractor gives the cosines that hardness is computed from; its
+nearest class mean also gives a prediction for each query.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ BATCH_SIZE = 64  # episodes; changes no result
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-  """Episodes of one protocol, judged by fixed embeddings.
+class EpisodeHardness:
+  """Hardness of the episodes of one protocol, from fixed embeddings.
 
   Attributes:
     result: hardness of n episodes, and accuracy and predictions of the nearest
-      class mean, for which nothing is adapted: the predictions are the initial
-      ones, `support_accuracy` is NaN and there are no curves.
+      class mean, which adapts nothing: the predictions are the initial ones,
+      `support_accuracy` is NaN and there are no curves.
     log_odds: [n, T] float64 nats of each query; NaN beyond an episode's own.
       Their mean over an episode is its hardness.
   """
@@ -37,7 +37,7 @@ class Judged:
 
 
 def check(source: source_lib.Source, num_episodes: int) -> None:
-  """Raises InputError for all that `of_source` would stop at."""
+  """Raises InputError for whatever `of_source` would refuse."""
   types.check_whole("num_episodes", num_episodes, at_least=1)
   source.check(num_episodes)
   if source.min_ways < 2:
@@ -52,11 +52,11 @@ def of_source(
   num_episodes: int,
   *,
   batch_size: int = BATCH_SIZE,
-) -> Judged:
-  """Judges episodes 0 to num_episodes - 1 of a source; reads no image.
+) -> EpisodeHardness:
+  """Computes the hardness of episodes 0 to num_episodes - 1 of a source.
 
-  Source: section 4.4, equation 9. At most six programs are compiled, however
-  much the episodes differ in size.
+  Source: section 4.4, equation 9. No image is read. At most six programs are
+  compiled, however much the episodes differ in size.
 
   Args:
     source: of the episodes.
@@ -67,8 +67,8 @@ def of_source(
 
   Raises:
     InputError: if the source has not as many episodes, the embeddings are not
-      of its images, or an episode has a single way, which leaves nothing to
-      take a query for.
+      of its images, or an episode has a single way, for which hardness is not
+      defined.
   """
   types.check_whole("batch_size", batch_size, at_least=1)
   check(source, num_episodes)
@@ -80,7 +80,7 @@ def of_source(
       f"{source.dataset.name}, split {source.dataset.split!r}, got "
       f"{list(embeddings.shape)}"
     )
-  # Episodes of embeddings instead of images, drawn as ever.
+  # The same episodes, of embeddings instead of images.
   over_embeddings: source_lib.Source = dataclasses.replace(
     source,  # type: ignore[type-var]
     dataset=source.dataset.with_features(embeddings),
@@ -95,10 +95,10 @@ def of_source(
   stream = feeder.batches(over_embeddings, requests, batch_size=batch_size)
   with contextlib.closing(stream):
     for batch in stream:
-      judged = jax.device_get(_judge(jax.device_put(batch.episodes)))
+      found = jax.device_get(_hardness(jax.device_put(batch.episodes)))
       # The rows after these are padding.
       episodes, (of_episodes, of_queries) = jax.tree.map(
-        lambda x, mask=batch.mask: x[mask], (batch.episodes, judged)
+        lambda x, mask=batch.mask: x[mask], (batch.episodes, found)
       )
       i, own = episodes.index, episodes.task.query_mask
       width = own.shape[1]
@@ -128,11 +128,11 @@ def of_source(
     support_accuracy=np.full(num_episodes, np.nan),
     curves={},
   )
-  return Judged(result, log_odds[:, :width])
+  return EpisodeHardness(result, log_odds[:, :width])
 
 
 def _digests(episodes: types.Episode) -> list[str]:
-  """Of each of the stacked episodes."""
+  """Digests of the stacked episodes."""
   return [
     sampler.digest(classes[classes >= 0], support[support_mask], query[mask])
     for classes, support, support_mask, query, mask in zip(
@@ -147,10 +147,11 @@ def _digests(episodes: types.Episode) -> list[str]:
 
 
 @jax.jit
-def _judge(
+def _hardness(
   episodes: types.Episode,
 ) -> tuple[jax.Array, hardness_lib.Queries]:
-  """Of episodes whose images are embeddings: [B], and [B, T] each."""
+  """Of episodes, [B], and of their queries, [B, T] each; the images of the
+  episodes are embeddings."""
 
   def of_one(episode):
     task = episode.task
@@ -169,7 +170,7 @@ def _judge(
 
 
 class Classes(NamedTuple):
-  """Classes that were asked for, the hardest first."""
+  """Classes that have queries, the hardest first."""
 
   class_ids: np.ndarray  # [c] int64
   log_odds: np.ndarray  # [c] float64 nats, mean over the queries of the class
@@ -177,10 +178,10 @@ class Classes(NamedTuple):
   num_queries: np.ndarray  # [c] int64, in all episodes
 
 
-def by_class(judged: Judged) -> Classes:
-  """Which classes are hard, by the mean log-odds of the queries of each."""
-  true, predicted = diagnosis.query_classes(judged.result)
-  log_odds = judged.log_odds[judged.result.labels >= 0]
+def by_class(found: EpisodeHardness) -> Classes:
+  """Hardness by class: the mean log-odds of the queries of each."""
+  true, predicted = diagnosis.query_classes(found.result)
+  log_odds = found.log_odds[found.result.labels >= 0]
   class_ids, of_query = np.unique(true, return_inverse=True)
   count = np.bincount(of_query)
   mean = np.bincount(of_query, log_odds) / count
@@ -192,25 +193,25 @@ def by_class(judged: Judged) -> Classes:
 
 
 class Pair(NamedTuple):
-  """Two classes, and how often one was taken for the other."""
+  """Two classes, and how often one was classified as the other."""
 
   first: int  # class id, below `second`
   second: int
-  num_confused: int  # queries of either that were taken for the other
+  num_confused: int  # queries of either that were classified as the other
   num_queries: int  # of either, in episodes that hold both
 
 
-def confused_pairs(judged: Judged, num_pairs: int) -> list[Pair]:
+def confused_pairs(found: EpisodeHardness, num_pairs: int) -> list[Pair]:
   """The pairs with the most confused queries, most first.
 
   Fewer than `num_pairs` where fewer were confused at all.
   """
-  true, predicted = diagnosis.query_classes(judged.result)
+  true, predicted = diagnosis.query_classes(found.result)
   wrong = np.sort(np.stack([true, predicted])[:, true != predicted], axis=0)
   pairs, counts = np.unique(wrong, axis=1, return_counts=True)
   order = np.argsort(-counts, stable=True)[:num_pairs]
   return [
-    Pair(first, second, count, _num_queries(judged.result, first, second))
+    Pair(first, second, count, _num_queries(found.result, first, second))
     for first, second, count in np.vstack([pairs, counts])[:, order].T.tolist()
   ]
 

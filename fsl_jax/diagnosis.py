@@ -1,8 +1,8 @@
 """What adaptation did to the predictions of an episode.
 
-Made from a result alone. Entropy without a term for the balance of classes
-also falls when all queries are called the same: a histogram of the predictions
-tells that from success, which accuracy alone does not.
+Computed from a result alone. The entropy of the predictions also falls when
+they collapse to one class; their histogram distinguishes that from success,
+which accuracy alone does not.
 """
 
 import dataclasses
@@ -11,9 +11,9 @@ import numpy as np
 
 from fsl_jax import types
 
-# By chance the effective ways of balanced queries hardly move: 75 uniformly
-# random predictions of 5 classes have 4.87. Half of the true ones means that,
-# as entropy counts, every second class is no longer predicted.
+# Chance alone hardly changes the effective ways of balanced queries: 75
+# uniformly random predictions of 5 classes have 4.87. Half of the true ones
+# means that, in terms of entropy, every second class is no longer predicted.
 COLLAPSED_BELOW = 0.5  # effective ways over true effective ways
 
 
@@ -21,23 +21,23 @@ COLLAPSED_BELOW = 0.5  # effective ways over true effective ways
 class Diagnosis:
   """Of each of n episodes, in the order of the result's `index`.
 
-  An episode whose accuracy is not finite has no predictions to speak of: NaN
-  in all that is made of them, and not collapsed.
+  Predictions of an episode whose accuracy is not finite are meaningless: what
+  is computed from them is NaN, and the episode is not counted as collapsed.
 
   Attributes:
     effective_ways: [n] float64, exp of the entropy of the histogram of
-      predicted classes: 1 where all queries are called the same, N where all
-      classes are predicted equally often.
-    true_effective_ways: [n] float64, the same of the labels.
+      predicted classes: 1 where all predictions are the same class, N where
+      all classes are predicted equally often.
+    true_effective_ways: [n] float64, likewise of the labels.
     divergence: [n] float64, nats, Kullback-Leibler from the uniform
       distribution over the episode's classes to that histogram.
     is_collapsed: [n] bool, `effective_ways` is below `COLLAPSED_BELOW` of
       `true_effective_ways`.
-    changed: [n] float64, fraction of the queries whose prediction is not that
-      before the first step.
-    better: [n] float64, fraction that was wrong and became right.
-    worse: [n] float64, fraction that was right and became wrong.
-    support_accuracy: [n] float64, fraction, as the result has it.
+    changed: [n] float64, fraction of the queries whose prediction differs from
+      that before the first step.
+    better: [n] float64, fraction that was wrong and became correct.
+    worse: [n] float64, fraction that was correct and became wrong.
+    support_accuracy: [n] float64, fraction, that of the result.
   """
 
   effective_ways: np.ndarray
@@ -82,15 +82,16 @@ def of_result(result: types.EvalResult) -> Diagnosis:
 def class_accuracy(
   result: types.EvalResult, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """How well each class of the data set was recognised, over all episodes.
+  """Accuracy by class of the data set, over the queries of all episodes.
 
   Args:
     result: episodes that are not finite are left out.
     num_classes: of the split that the episodes were drawn from.
 
   Returns:
-    [num_classes] float64, the fraction of its queries that were right, NaN
-    where it had none; [num_classes] int64, the number of its queries.
+    [num_classes] float64, the fraction of its queries that were classified
+    correctly, NaN where it had none; [num_classes] int64, the number of its
+    queries.
 
   Raises:
     InputError: if the result has classes beyond `num_classes`.

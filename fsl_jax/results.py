@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsl_jax import diagnosis, hardness, statistics, types
+from fsl_jax import adapt, diagnosis, hardness, statistics, types
 
 Section = Mapping[str, types.EvalResult]
 """One protocol: the results of several methods, by name, on the same
@@ -30,22 +30,16 @@ episodes."""
 BASELINE = "support_init"  # the method that the others are compared with
 LEVEL = 0.05  # of the paired t test: below it a difference is significant
 
-_LABELS = {
-  "prototype": "nearest prototype",
-  "support_init": "support-based initialisation",
-  "finetune": "fine-tuning",
-  "transductive_finetune": "transductive fine-tuning",
-}
-
-
-def label(name: str) -> str:
-  """A method's name for people; the name itself where there is no other."""
-  return _LABELS.get(name, name)
-
 
 def first(section: Section) -> types.EvalResult:
   """Any result of a section, for what its methods have in common."""
   return next(iter(section.values()))
+
+
+def protocol_json(result: types.EvalResult) -> dict[str, Any]:
+  """What is said of the protocol of a section in every JSON file."""
+  keys = ("protocol", "protocol_name", "protocol_text", "num_episodes")
+  return {key: getattr(result, key) for key in keys}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,7 +59,7 @@ class MethodSummary:
 
   @property
   def label(self) -> str:
-    return label(self.name)
+    return adapt.label(self.name)
 
   @functools.cached_property
   def accuracy(self) -> statistics.Summary:
@@ -219,17 +213,18 @@ class SectionSummary:
   class_names: Sequence[str] | None = None
 
   @property
-  def protocol_name(self) -> str:
-    """Such as "5-way 1-shot"."""
-    return first(self.section).protocol_name
+  def first(self) -> types.EvalResult:
+    """Any result, for what the methods have in common."""
+    return first(self.section)
 
   @property
-  def protocol_text(self) -> str:
-    return first(self.section).protocol_text
+  def protocol_name(self) -> str:
+    """Such as "5-way 1-shot"."""
+    return self.first.protocol_name
 
   @property
   def num_episodes(self) -> int:
-    return first(self.section).num_episodes
+    return self.first.num_episodes
 
   @property
   def is_paired(self) -> bool:
@@ -259,12 +254,8 @@ class SectionSummary:
     ]
 
   def as_json(self) -> dict[str, Any]:
-    result = first(self.section)
     return {
-      "protocol": result.protocol,
-      "protocol_name": result.protocol_name,
-      "protocol_text": result.protocol_text,
-      "num_episodes": result.num_episodes,
+      **protocol_json(self.first),
       "methods": {
         name: method.as_json() for name, method in self.methods.items()
       },

@@ -1,8 +1,8 @@
-"""What numbers per episode say of a method, and how surely.
+"""Summary statistics and confidence intervals of values per episode.
 
-Values are fractions (accuracies, or differences of them) unless said; an
-episode whose value is not finite is left out and counted. NaN stands for what
-too few values cannot tell.
+Values are fractions (accuracies, or differences of them) unless stated
+otherwise; an episode whose value is not finite is left out and counted. NaN
+stands for what too few values do not define.
 """
 
 import functools
@@ -16,8 +16,8 @@ import scipy  # Its subpackages load when first used; `stats` takes a second.
 from fsl_jax import types
 
 WORST_ONE_IN = 20  # episodes: the worst 5 %
-# Log-odds of the share in `class_interval`. Twenty times as many move an
-# interval by less than a thousandth of its width.
+# Grid of log-odds of the share in `class_interval`. With twenty times as many
+# points an interval changes by less than a thousandth of its width.
 _LOG_ODDS = np.linspace(-10, 30, 501)
 
 
@@ -66,7 +66,7 @@ class Paired(NamedTuple):
   mean: float  # NaN without an episode finite in both
   ci95: float  # half-width, 1.96 std / sqrt(n); NaN below two episodes
   p_t: float  # two-sided, paired t test
-  p_wilcoxon: float  # two-sided, signed ranks, episodes without difference out
+  p_wilcoxon: float  # two-sided, signed ranks, without zero differences
   num_episodes: int  # n, finite in both
   wins: int  # episodes where the first is better
   ties: int
@@ -77,7 +77,7 @@ def paired(a: np.ndarray, b: np.ndarray) -> Paired:
   """Compares two methods on the same episodes, as a - b.
 
   Both p are NaN below two episodes and 1 where all differences are 0. Where
-  they are all equal but not 0 the t test has no spread to go by: `p_t` is NaN.
+  they are all equal but not 0, the t test is not defined: `p_t` is NaN.
 
   Args:
     a: [n] float, one value per episode.
@@ -129,8 +129,8 @@ def pool(means: Sequence[float] | np.ndarray) -> Pooled:
   """Pools one mean per seed; their spread is that of pre-training.
 
   Args:
-    means: [k] float. One that is not finite makes all of it NaN: a failed
-      pre-training is a result, not a gap.
+    means: [k] float. One that is not finite makes the pooled numbers NaN: a
+      failed pre-training is a result and is not left out.
 
   Raises:
     InputError: if there is no mean.
@@ -156,35 +156,35 @@ class Interval(NamedTuple):
 
 
 def class_interval(values: np.ndarray, class_ids: np.ndarray) -> Interval:
-  """The interval of the mean that covers the choice of the classes too.
+  """The interval of the mean that also covers the sampling of classes.
 
   A thousand episodes of 20 classes are not a thousand samples of new classes.
-  `Summary.ci95` tells how far the mean is from that of endless episodes of
-  these same classes; this interval, how far from that of episodes of classes
-  that were never drawn.
+  `Summary.ci95` is conditional on the classes: it covers the mean of unlimited
+  episodes of these same classes; this interval covers that of episodes of
+  classes that were never drawn.
 
   A value is modelled as the mean of normal effects of the episode's classes,
   plus normal noise. Given the ratio of the two variances the error of the mean
   is Student's t with n - 1 degrees. The ratio is integrated out, with a uniform
   prior on the share of an episode's variance that its classes cause (Daniels,
   "A prior for the variance in hierarchical models", Canadian Journal of
-  Statistics, 1999). There is nothing to choose and nothing random.
+  Statistics, 1999). It has no parameters and is deterministic.
 
-  How often it covered the mean over all classes in 2,000 simulations of 5 ways,
-  effects of sd 0.1 and noise of 0.08; `Summary.ci95` in brackets:
+  Coverage of the mean over all classes in 2,000 simulations of 5 ways, effects
+  of std 0.1 and noise of 0.08; that of `Summary.ci95` in brackets:
 
     classes   300 episodes     1,000 episodes
     20        95.3 % (31.9)    96.4 % (20.0)
     55        94.9 % (51.3)    95.5 % (32.9)
 
   Where classes matter little (effects of 0.02), or pairs of classes have
-  effects of their own, it covered 98 % or more. Resampling classes, with
+  effects of their own, coverage is 98 % or more. Resampling classes, with
   products of their counts as an episode's weight (Owen, "The pigeonhole
   bootstrap", 2007), leaves most episodes without weight: its intervals of 300
-  episodes were 1.3 (20 classes) to 1.9 times (55) as wide.
+  episodes are 1.3 (20 classes) to 1.9 times (55) as wide.
 
   Low and high are NaN below two finite episodes, and where all of them have
-  the same classes, which then cannot be told from noise.
+  the same classes, whose effects are then not identifiable.
 
   Args:
     values: [n] float, one per episode.
@@ -206,7 +206,7 @@ def class_interval(values: np.ndarray, class_ids: np.ndarray) -> Interval:
     np.ascontiguousarray(class_ids, np.int64).tobytes(), class_ids.shape
   )
   num_classes = shares.shape[1]
-  # Without differences, of classes or of values, nothing tells them apart.
+  # Without differences, of classes or of values, the model is not identifiable.
   if n < 2 or not len(squared) or np.ptp(values) == 0:
     return Interval(math.nan, math.nan, num_classes)
   mean = float(values.mean())
@@ -238,7 +238,7 @@ def class_interval(values: np.ndarray, class_ids: np.ndarray) -> Interval:
 
 
 class _Decomposed(NamedTuple):
-  """The classes of episodes, c in all, and what tells episodes apart."""
+  """The classes of episodes, c in all, decomposed by principal directions."""
 
   shares: np.ndarray  # [n, c], see `_class_shares`
   squared: np.ndarray  # [r], singular values of the centred shares, squared

@@ -105,9 +105,11 @@ class TestOfSource:
   def test_few_programs(self):
     dataset = make_dataset()
     source = make_source(dataset, "mixed")
-    dataset_hardness._judge.clear_cache()
+    dataset_hardness._hardness.clear_cache()
     dataset_hardness.of_source(source, make_embeddings(dataset), 40)
-    assert 1 < dataset_hardness._judge._cache_size() <= len(source.shapes) <= 6
+    assert (
+      1 < dataset_hardness._hardness._cache_size() <= len(source.shapes) <= 6
+    )
 
   def test_reads_no_image(self):
     class Unread:
@@ -181,7 +183,7 @@ def judged_by_hand():
     support_accuracy=np.full(2, np.nan),
     curves={},
   )
-  return dataset_hardness.Judged(result, log_odds)
+  return dataset_hardness.EpisodeHardness(result, log_odds)
 
 
 def test_classes_by_hand():

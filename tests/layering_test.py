@@ -47,14 +47,14 @@ LEVELS = {
   "report": 7,
 }
 EXCEPTIONS = {
-  "results": {"types", "hardness", "statistics", "diagnosis"},
+  "results": {"types", "adapt", "hardness", "statistics", "diagnosis"},
   "report": {
     "types",
+    "adapt",
     "files",
     "paths",
     "hardness",
     "dataset_hardness",
-    "diagnosis",
     "results",
     "statistics",
   },
@@ -68,6 +68,7 @@ ONLY_IN = {
   "optax": {"adapt", "pretrain"},
   "loky": {"data"},
   "array_record": {"data"},
+  "jinja2": {"report"},
   "matplotlib": {"report"},
   "PIL": {"data", "report"},
   # A bar of its own would not know that stderr is a log.

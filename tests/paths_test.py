@@ -78,7 +78,7 @@ _TAKE_A_PATH = {
   ),
   "extractors.load": lambda p: fsl.extractors.load("resnet152", path=p),
   "torch_weights.read": lambda p: torch_weights.read(p),
-  "report.save": lambda p: fsl.report.save("<svg/>", p),
+  "report.svg.save": lambda p: fsl.report.svg.save("<svg/>", p),
 }
 
 
@@ -104,7 +104,7 @@ def test_default_root_of_the_data(monkeypatch):
 def test_pages_are_written_to_local_folders(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(types.InputError, match="gs://bucket/x"):
-    fsl.report.assemble.save("gs://bucket/x", "", [], "", names=("a", "b"))
+    fsl.report.page.save("gs://bucket/x", {}, [], "", names=("a", "b"))
   assert not list(tmp_path.iterdir())
 
 

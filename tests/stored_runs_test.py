@@ -66,7 +66,9 @@ def test_those_that_both_have(paths):
     np.testing.assert_array_equal(found.index, [1, 2, 3])
     np.testing.assert_array_equal(found.accuracy, [0.01, 0.02, 0.03])
     assert found.curves["support_loss"].shape == (3, 2)
-  assert "3 episodes" in report.comparison_terminal([(a, b)], ("A", "B"))
+  assert "3 episodes" in report.comparison.terminal(
+    report.comparison.compare([(a, b)])
+  )
 
 
 def test_other_pictures_are_refused(paths):
@@ -94,7 +96,9 @@ def test_drawn_or_from_a_file(paths):
     make_result(range(5)),
     make_result(range(5), protocol={"file": "0123"}),
   )
-  assert "5 episodes" in report.comparison_terminal([pair], ("A", "B"))
+  assert "5 episodes" in report.comparison.terminal(
+    report.comparison.compare([pair])
+  )
 
 
 def test_counterpart_is_that_of_the_same_episodes():

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fsl_jax import adapt
 from fsl_jax.report import hardness_chart, svg
-from fsl_jax.report import rows as report_rows
 from reproduction import wording
 
 
@@ -84,7 +84,7 @@ def figure2(result: wording.Result) -> str:
           marker="o",
           markersize=4,
           capsize=3,
-          label=svg.fit(report_rows.label(variant), 200, 8.5),
+          label=svg.fit(adapt.label(variant), 200, 8.5),
         )
       if is_log:
         panel.set_xscale("log")
@@ -107,7 +107,7 @@ def figure2(result: wording.Result) -> str:
     size=(svg.WIDTH_IN, 7.0 + svg.LEGEND_LINE_IN * len(variants)),
     title=f"Accuracy by queries, ways and shots: {wording.cell(result)}",
     description=" ".join(
-      f"{report_rows.label(row['variant'])}, {row['ways']} ways, "
+      f"{adapt.label(row['variant'])}, {row['ways']} ways, "
       f"{wording.shots(row['shots'])}, {row['queries']} queries: "
       f"{wording.plus_minus(row['mean'], row['ci95'])} %."
       for row in result["rows"]

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fsl_jax.report import rows as report_rows
+from fsl_jax import adapt
 
 Result = Mapping[str, Any]
 """A file of results, as `page.load` returns it; percent throughout."""
@@ -104,7 +104,7 @@ def budget(result: Result) -> list[str]:
 
 def method(row: Mapping[str, Any]) -> str:
   """A row's method, and its variant where that is not the method alone."""
-  label = report_rows.label(row["method"])
+  label = adapt.label(row["method"])
   if row["variant"] == row["method"]:
     return label
   return f"{label}, {row['variant']}"

@@ -1,20 +1,23 @@
 """Two runs on the same episodes: each method in both, and the difference."""
 
-from collections.abc import Sequence
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsl_jax import statistics, types
-from fsl_jax.report import rows, svg, table, text, values
+from fsl_jax import adapt, results, statistics, types
+from fsl_jax.report import figures, page, svg, table, text
 
-Pair = tuple[rows.Section, rows.Section]
+Pair = tuple[results.Section, results.Section]
 """The sections of both runs for one protocol."""
 
 NOTES = (
   "Differences are paired, episode by episode, over the n finite in both; "
   "± is 1.96 std / √n. p: of the paired t test.",
-  f"Significant: p below {rows.LEVEL}, which one in twenty comparisons of "
+  f"Significant: p below {results.LEVEL}, which one in twenty comparisons of "
   "equals is by chance.",
   "± and p are conditional on the classes. With classes: a 95 % interval of "
   "the difference that also covers the sampling of classes. Neither covers "
@@ -26,57 +29,120 @@ class Row(NamedTuple):
   """One method in two runs, on the same episodes; fractions in [0, 1]."""
 
   name: str
-  label: str
   a: statistics.Summary
   b: statistics.Summary
   difference: statistics.Paired  # a - b
-  classes: statistics.Interval  # of it, over the choice of classes too
+  between: statistics.Interval  # of it, also over the sampling of classes
   query_uses: tuple[str, str]  # of both
+  verdict: str
+
+  @property
+  def label(self) -> str:
+    return adapt.label(self.name)
+
+  @property
+  def query_use(self) -> str:
+    first, second = self.query_uses
+    if first == second:
+      return f"queries used: {first}"
+    return f"queries used: {first} (first), {second} (second)"
 
 
-def of_pair(pair: Pair) -> list[Row]:
-  """A row per method that is in both, in the order of the first."""
-  first, second = pair
-  return [
-    Row(
-      name=name,
-      label=rows.label(name),
-      a=statistics.summary(result.accuracy),
-      b=statistics.summary(second[name].accuracy),
-      difference=statistics.paired(result.accuracy, second[name].accuracy),
-      classes=statistics.class_interval(
-        result.accuracy - second[name].accuracy, result.class_ids
-      ),
-      query_uses=(result.query_use, second[name].query_use),
+class Section(NamedTuple):
+  """One protocol: the methods that are in both runs."""
+
+  result: types.EvalResult  # any, for what they have in common
+  rows: list[Row]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+  """Two runs, compared; the views below are of this.
+
+  Attributes:
+    names: of the runs.
+    sections: one per protocol.
+  """
+
+  names: tuple[str, str]
+  sections: Sequence[Section]
+
+  def as_json(self) -> dict[str, Any]:
+    """All numbers: fractions, full precision, None for NaN."""
+    return results.plain(
+      {
+        "names": self.names,
+        "difference": "the first minus the second, paired by episode",
+        "sections": [
+          {
+            **results.protocol_json(section.result),
+            "methods": {
+              row.name: {
+                "label": row.label,
+                "a": row.a._asdict(),
+                "b": row.b._asdict(),
+                "difference": row.difference._asdict(),
+                "class_interval": row.between._asdict(),
+                "query_uses": row.query_uses,
+                "verdict": row.verdict,
+              }
+              for row in section.rows
+            },
+          }
+          for section in self.sections
+        ],
+      }
     )
-    for name, result in first.items()
-    if name in second
-  ]
 
 
-def rule(section: rows.Section) -> dict[str, Any]:
+def compare(
+  pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")
+) -> Comparison:
+  """Compares two runs, method by method.
+
+  Args:
+    pairs: the sections of both runs, one pair per protocol, on the same
+      episodes; methods that are in one run only are left out.
+    names: of the runs, for people; they differ.
+
+  Raises:
+    InputError: as `results.check`; if the names are equal; or if the sections
+      of a pair differ in protocol or episodes, or share no method.
+  """
+  _check(pairs, names)
+  return Comparison(
+    names,
+    [
+      Section(
+        results.first(first),
+        [
+          _row(results.MethodSummary(name, first[name], second[name]), names)
+          for name in first
+          if name in second
+        ],
+      )
+      for first, second in pairs
+    ],
+  )
+
+
+def rule(section: results.Section) -> dict[str, Any]:
   """The protocol, whether its episodes were drawn or read from a file."""
-  protocol = rows.first(section).protocol
+  protocol = results.first(section).protocol
   return {name: value for name, value in protocol.items() if name != "file"}
 
 
-def check(pairs: Sequence[Pair], names: tuple[str, str]) -> None:
-  """Checks that the runs can be compared.
-
-  Raises:
-    InputError: as `rows.check`; if the names are equal; or if the sections of
-      a pair differ in protocol or episodes, or share no method.
-  """
+def _check(pairs: Sequence[Pair], names: tuple[str, str]) -> None:
   if names[0] == names[1]:
     raise types.InputError(
       f"the runs that are compared need two names, got {names[0]!r} twice"
     )
   for run in zip(*pairs, strict=True):
-    rows.check(run)
+    results.check(run)
   if not pairs:
     raise types.InputError("a comparison needs at least one pair of sections")
   for number, pair in enumerate(pairs, 1):
-    first, second = map(rows.first, pair)
+    first, second = map(results.first, pair)
     where = f"pair {number} of the comparison"
     if rule(pair[0]) != rule(pair[1]):
       raise types.InputError(
@@ -87,9 +153,10 @@ def check(pairs: Sequence[Pair], names: tuple[str, str]) -> None:
       ours, theirs = getattr(first, field), getattr(second, field)
       if not np.array_equal(ours, theirs):
         raise types.InputError(
-          f"in {where} {names[0]!r} and {names[1]!r} met different episodes: "
-          f"{field} of {list(ours.shape)} and {list(theirs.shape)} must be "
-          "the same; evaluate both on one data set, seed and number of episodes"
+          f"in {where} {names[0]!r} and {names[1]!r} were evaluated on "
+          f"different episodes: {field} of {list(ours.shape)} and "
+          f"{list(theirs.shape)} must be the same; evaluate both on one data "
+          "set, seed and number of episodes"
         )
     if not pair[0].keys() & pair[1].keys():
       raise types.InputError(
@@ -98,184 +165,195 @@ def check(pairs: Sequence[Pair], names: tuple[str, str]) -> None:
       )
 
 
-def sentences(pair: Pair, names: tuple[str, str]) -> list[str]:
-  """One per method."""
-  return [f"{row.label}: {verdict(row, names)}." for row in of_pair(pair)]
+def _row(method: results.MethodSummary, names: tuple[str, str]) -> Row:
+  other, difference = method.reference, method.difference
+  between = method.difference_class_interval
+  if other is None or difference is None or between is None:
+    raise ValueError(f"{method.name} has no reference")
+  return Row(
+    name=method.name,
+    a=method.accuracy,
+    b=statistics.summary(other.accuracy),
+    difference=difference,
+    between=between,
+    query_uses=(method.result.query_use, other.query_use),
+    verdict=_verdict(difference, between, names),
+  )
 
 
-def verdict(row: Row, names: tuple[str, str]) -> str:
+def _verdict(
+  difference: statistics.Paired,
+  between: statistics.Interval,
+  names: tuple[str, str],
+) -> str:
   """ "A is better by 1.20 ± 0.50 pp (p < 0.001)", or not significant."""
-  paired = row.difference
-  if not paired.num_episodes:
+  if not difference.num_episodes:
     return "not compared: no episode is finite in both"
-  points = text.plus_minus(abs(paired.mean), paired.ci95)
-  evidence = f"{points} pp ({text.p_phrase(paired.p_t)})"
-  if not paired.p_t < rows.LEVEL:
-    signed = text.plus_minus(paired.mean, paired.ci95, sign="+")
-    return (
-      f"not significantly different: {signed} pp ({text.p_phrase(paired.p_t)})"
-    )
-  better = names[0 if paired.mean > 0 else 1]
+  p = text.p_phrase(difference.p_t)
+  if not difference.p_t < results.LEVEL:
+    signed = text.plus_minus(difference.mean, difference.ci95, sign="+")
+    return f"not significantly different: {signed} pp ({p})"
+  points = text.plus_minus(abs(difference.mean), difference.ci95)
+  better = names[0 if difference.mean > 0 else 1]
+  words = f"{better} is better by {points} pp ({p})"
   # Of NaN, nothing is known.
-  if not (row.classes.low > 0 or row.classes.high < 0):
-    return (
-      f"{better} is better by {evidence} on these classes, not surely on others"
+  if not (between.low > 0 or between.high < 0):
+    words += " on these classes, which need not hold for others"
+  return words
+
+
+def _outcome(found: Comparison) -> str:
+  """The verdicts in a sentence, or how many of them favour which run."""
+  rows = [(row, section) for section in found.sections for row in section.rows]
+  if len(rows) <= 3:
+    told = (
+      f"{row.label}, {section.result.protocol_name}: {row.verdict}"
+      for row, section in rows
     )
-  return f"{better} is better by {evidence}"
-
-
-def outcome(pairs: Sequence[Pair], names: tuple[str, str]) -> str:
-  """The verdicts in a sentence, or how many of them name a better run."""
-  told = [
-    (f"{row.label}, {text.short_heading(pair[0])}", verdict(row, names), row)
-    for pair in pairs
-    for row in of_pair(pair)
-  ]
-  if len(told) <= 3:
-    return "; ".join(f"{what}: {words}" for what, words, _ in told) + "."
-  significant = [row for _, _, row in told if row.difference.p_t < rows.LEVEL]
-  first = sum(row.difference.mean > 0 for row in significant)
+    return "; ".join(told) + "."
+  differences = [row.difference for row, _ in rows]
+  significant = [d.mean > 0 for d in differences if d.p_t < results.LEVEL]
+  first = sum(significant)
   return (
-    f"of {len(told)} comparisons {names[0]} is better in {first}, {names[1]} "
-    f"in {len(significant) - first}, and {len(told) - len(significant)} show "
-    "no significant difference."
+    f"of {len(rows)} comparisons {found.names[0]} is better in {first}, "
+    f"{found.names[1]} in {len(significant) - first}, and "
+    f"{len(rows) - len(significant)} show no significant difference."
   )
 
 
-def comparison(pair: Pair, names: tuple[str, str]) -> table.Table:
-  """All columns, for the page."""
-  return table.Table(
-    [
-      table.Column("method"),
-      # First, since a phone shows little beside the method.
-      table.Column("difference", unit="pp ± 95 %"),
-      *(table.Column(name, unit="% ± 95 %") for name in names),
-      table.Column("difference", unit="with classes, pp"),
-      table.Column("p", unit="paired t"),
-      table.Column("p", unit="Wilcoxon"),
-      table.Column("wins"),
-      table.Column("ties"),
-      table.Column("losses"),
-      table.Column("n"),
-    ],
-    [
-      [
-        *(method, difference, *accuracies),
-        table.Cell(
-          text.low_to_high(row.classes.low, row.classes.high), row.classes.low
-        ),
-        *(
-          table.Cell(text.p_value(p), p)
-          for p in (row.difference.p_t, row.difference.p_wilcoxon)
-        ),
-        *(
-          table.Cell(f"{count:,}", count)
-          for count in (
-            row.difference.wins,
-            row.difference.ties,
-            row.difference.losses,
-            row.difference.num_episodes,
-          )
-        ),
-      ]
-      for row in of_pair(pair)
-      for method, *accuracies, difference in [_numbers(row)]
-    ],
-  )
+_METHOD = table.Column(
+  "method", lambda row: table.Cell(row.label, detail=row.query_use)
+)
+_DIFFERENCE = table.Column(
+  "difference",
+  lambda row: table.estimate(row.difference.mean, row.difference.ci95, "+"),
+  "pp ± 95 %",
+)
+_MORE = (
+  table.Column(
+    "difference", lambda row: table.interval(row.between), "with classes, pp"
+  ),
+  table.Column("p", lambda row: table.p_value(row.difference.p_t), "paired t"),
+  table.Column(
+    "p", lambda row: table.p_value(row.difference.p_wilcoxon), "Wilcoxon"
+  ),
+  table.Column("wins", lambda row: table.count(row.difference.wins)),
+  table.Column("ties", lambda row: table.count(row.difference.ties)),
+  table.Column("losses", lambda row: table.count(row.difference.losses)),
+  table.Column("n", lambda row: table.count(row.difference.num_episodes)),
+)
 
 
-def terminal(pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")) -> str:
-  """Plain text for a terminal, in 80 columns with the library's methods.
+def _accuracies(names: Sequence[str]) -> list[table.Column]:
+  return [
+    table.Column(
+      names[0], lambda row: table.estimate(row.a.mean, row.a.ci95), "% ± 95 %"
+    ),
+    table.Column(
+      names[1], lambda row: table.estimate(row.b.mean, row.b.ci95), "% ± 95 %"
+    ),
+  ]
 
-  Args:
-    pairs: the sections of both runs, one pair per protocol.
-    names: of the runs.
 
-  Raises:
-    InputError: as `check`.
-  """
-  check(pairs, names)
-  # What 14 letters of any typeface take.
-  short = [name if len(name) <= 14 else svg.fit(name, 80, 9) for name in names]
-  blocks = [f"{names[0]} against {names[1]}"]
-  if short[0] == short[1]:
-    short = ["first", "second"]
-  for pair in pairs:
-    found = of_pair(pair)
-    columns = [table.Column(n) for n in ("method", *short, "difference")]
-    shown = table.Table(columns, [_numbers(row) for row in found])
+def terminal(found: Comparison) -> str:
+  """Plain text for a terminal, in 80 columns with the library's methods."""
+  heads = [n if len(n) <= 14 else svg.fit(n, 80, 9) for n in found.names]
+  if heads[0] == heads[1]:
+    heads = ["first", "second"]
+  columns = [_METHOD, *_accuracies(heads), _DIFFERENCE]
+  blocks = [f"{found.names[0]} against {found.names[1]}"]
+  for section in found.sections:
+    sentences = [
+      f"{row.label}: {row.verdict}; {row.difference.wins} won, "
+      f"{row.difference.ties} tied, {row.difference.losses} lost; with classes "
+      f"{table.interval(row.between).text}. {row.query_use}"
+      for row in section.rows
+    ]
     blocks += [
-      text.heading(pair[0]),
-      "\n".join(table.lines(shown)),
-      "\n".join(
-        text.wrap(
-          f"{row.label}: {verdict(row, names)}; {row.difference.wins} won, "
-          f"{row.difference.ties} tied, {row.difference.losses} lost; with "
-          f"classes {text.low_to_high(row.classes.low, row.classes.high)}. "
-          f"{_query_uses(row)}"
-        )
-        for row in found
-      ),
+      text.heading(section.result),
+      table.plain(table.make(columns, section.rows)),
+      "\n".join(map(text.wrap, sentences)),
     ]
   return "\n\n".join([*blocks, "\n".join(map(text.wrap, NOTES))]) + "\n"
 
 
-def json_values(
-  pairs: Sequence[Pair], names: tuple[str, str] = ("A", "B")
-) -> dict[str, Any]:
-  """All numbers as JSON values: fractions, full precision, None for NaN.
+def write(
+  folder: str | os.PathLike[str],
+  found: Comparison,
+  *,
+  title: str,
+  provenance_a: Mapping[str, Any] | None = None,
+  provenance_b: Mapping[str, Any] | None = None,
+  subject: str = "the same episodes",
+) -> list[pathlib.Path]:
+  """Writes `comparison.json`, `figures/differences.svg`, `comparison.html`.
 
-  Raises:
-    InputError: as `check`.
+  Each file is replaced in one step: a kill leaves the old or the new one.
+
+  Args:
+    folder: it is made if there is none.
+    found: the comparison.
+    title: of the page.
+    provenance_a: JSON values of the first run, for the foot of the page.
+    provenance_b: of the second.
+    subject: networks and data in words, as in "A against B on ...".
+
+  Returns:
+    The paths of the files, the page last.
   """
-  check(pairs, names)
-  return values.plain(
-    {
-      "names": names,
-      "difference": "the first minus the second, paired by episode",
-      "sections": [
-        {
-          "protocol": first.protocol,
-          "protocol_name": first.protocol_name,
-          "protocol_text": first.protocol_text,
-          "num_episodes": first.num_episodes,
-          "methods": {
-            row.name: {
-              "label": row.label,
-              "a": row.a._asdict(),
-              "b": row.b._asdict(),
-              "difference": row.difference._asdict(),
-              "class_interval": row.classes._asdict(),
-              "query_uses": row.query_uses,
-              "verdict": verdict(row, names),
-            }
-            for row in of_pair(pair)
-          },
-        }
-        for pair in pairs
-        for first in [rows.first(pair[0])]
-      ],
-    }
-  )
-
-
-def _numbers(row: Row) -> list[table.Cell]:
-  """Method, both accuracies, difference."""
-  paired = row.difference
-  return [
-    table.Cell(row.label, detail=_query_uses(row)),
-    *(
-      table.Cell(text.plus_minus(s.mean, s.ci95), s.mean)
-      for s in (row.a, row.b)
-    ),
-    table.Cell(
-      text.plus_minus(paired.mean, paired.ci95, sign="+"), paired.mean
-    ),
+  names = found.names
+  both = (provenance_a or {}, provenance_b or {})
+  provenance = {n: dict(p) for n, p in zip(names, both, strict=True)}
+  # The difference first, since a phone shows little beside the method.
+  columns = [_METHOD, _DIFFERENCE, *_accuracies(names), *_MORE]
+  blocks = [
+    page.Block(
+      text.heading(section.result),
+      table.make(columns, section.rows),
+      [f"{row.label}: {row.verdict}." for row in section.rows],
+    )
+    for section in found.sections
   ]
+  drawn = [_figure(found)]
+  html = page.render(
+    title,
+    f"{names[0]} against {names[1]} on {subject}: {_outcome(found)}",
+    [page.Part("Difference in accuracy", blocks, NOTES)],
+    drawn,
+    provenance,
+  )
+  values = {"title": title, **found.as_json(), "provenance": provenance}
+  file_names = ("comparison.json", "comparison.html")
+  return page.save(folder, values, drawn, html, names=file_names)
 
 
-def _query_uses(row: Row) -> str:
-  first, second = row.query_uses
-  if first == second:
-    return f"queries used: {first}"
-  return f"queries used: {first} (first), {second} (second)"
+def _figure(found: Comparison) -> figures.Figure:
+  """Paired difference and 95 % interval per method, a panel per protocol."""
+  methods = [row.name for section in found.sections for row in section.rows]
+  looks = svg.looks(list(dict.fromkeys(methods)))
+  title = f"{found.names[0]} minus {found.names[1]}"
+  count = text.episode_count([s.result.num_episodes for s in found.sections])
+  return figures.Figure(
+    "differences",
+    title,
+    figures.intervals(
+      [
+        (
+          text.heading(section.result),
+          [
+            figures.bar(
+              row.label, *row.difference[:2], looks[row.name].colour, "+"
+            )
+            for row in section.rows
+          ],
+        )
+        for section in found.sections
+      ],
+      x_label="Difference (pp)",
+      with_zero=True,
+      title=title,
+    ),
+    "Across: difference in accuracy, in percentage points; right of 0 "
+    f"{found.names[0]} is better; {count}. Dot: mean of the paired "
+    "differences. Bar: its 95 % interval, ± 1.96 std / √n of the differences.",
+  )

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsl_jax import types
-from fsl_jax.report import rows, svg
+from fsl_jax import adapt, types
+from fsl_jax.report import svg
 
 _MARKERS = "osD^vP*X"
 _BESIDE = 0.02  # of the width: how far methods stand apart
@@ -158,7 +158,7 @@ def _marker(protocols: Sequence[str], protocol: str) -> str:
 
 
 def _text(line: Line) -> str:
-  label = svg.fit(rows.label(line.method), 150, 8.5)
+  label = svg.fit(adapt.label(line.method), 150, 8.5)
   if line.slope is None:
     return f"{label}: no line"
   if line.area is None or not math.isfinite(line.area):

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsl_jax import statistics, types
-from fsl_jax.report import rows, table, text
+from fsl_jax import adapt, results, statistics, types
+from fsl_jax.report import table, text
 
 NOTES = (
   "accuracy, difference: mean over the pre-trainings ± Student's t, 95 %, with "
   "their standard deviation.",
-  f"difference: to {rows.label(rows.BASELINE)} with the same pre-training, in "
-  "percentage points.",
+  f"difference: to {adapt.label(results.BASELINE)} with the same "
+  "pre-training, in percentage points.",
   "The runs share episodes and classes; no interval here covers others.",
 )
 
@@ -24,60 +24,81 @@ class Row(NamedTuple):
   query_use: str
   means: Sequence[float]
   accuracy: statistics.Pooled
-  difference: statistics.Pooled | None  # to `rows.BASELINE`, where it is there
+  difference: (
+    statistics.Pooled | None
+  )  # to the baseline, where all runs have it
 
 
-def of_runs(sections: Sequence[rows.Section]) -> list[Row]:
+def of_runs(sections: Sequence[results.Section]) -> list[Row]:
   """A row per method that all runs have, in the order of the first.
 
   Args:
     sections: of one protocol, one a run.
 
   Raises:
-    InputError: as `rows.check`; if there are fewer than two; or if they met
-      different episodes or share no method.
+    InputError: as `results.check`; if there are fewer than two; or if they
+      were evaluated on different episodes or share no method.
   """
-  rows.check(sections)
-  if len(sections) < 2:
-    raise types.InputError(f"at least two runs are pooled, got {len(sections)}")
-  first = rows.first(sections[0])
-  for section in sections[1:]:
-    if not np.array_equal(rows.first(section).digests, first.digests):
+  runs = results.summarise(sections).sections
+  if len(runs) < 2:
+    raise types.InputError(f"at least two runs are pooled, got {len(runs)}")
+  first = runs[0].first
+  for run in runs[1:]:
+    if not np.array_equal(run.first.digests, first.digests):
       raise types.InputError(
-        f"the runs met different episodes of {first.protocol_name}"
+        "the runs were evaluated on different episodes of "
+        f"{first.protocol_name}"
       )
-  names = [name for name in sections[0] if all(name in s for s in sections)]
-  if not names:
+  common = [
+    [run.methods[name] for run in runs]
+    for name in runs[0].methods
+    if all(name in run.methods for run in runs)
+  ]
+  if not common:
     raise types.InputError(
       f"the runs share no method on {first.protocol_name}: "
-      + "; ".join(", ".join(section) for section in sections)
+      + "; ".join(", ".join(run.methods) for run in runs)
     )
-  return [_row([s[name] for s in sections], sections) for name in names]
+  return [_row(methods) for methods in common]
 
 
-def _row(
-  results: Sequence[types.EvalResult], sections: Sequence[rows.Section]
-) -> Row:
-  difference = None
-  name = results[0].method
-  if name != rows.BASELINE and all(rows.BASELINE in s for s in sections):
-    difference = statistics.pool(
-      [
-        statistics.paired(result.accuracy, s[rows.BASELINE].accuracy).mean
-        for result, s in zip(results, sections, strict=True)
-      ]
-    )
-  means = [result.mean for result in results]
+def _row(methods: Sequence[results.MethodSummary]) -> Row:
+  means = [method.accuracy.mean for method in methods]
+  differences = [m.difference.mean for m in methods if m.difference]
+  is_paired = len(differences) == len(methods)
   return Row(
-    label=rows.label(name),
-    query_use=results[0].query_use,
+    label=methods[0].label,
+    query_use=methods[0].result.query_use,
     means=means,
     accuracy=statistics.pool(means),
-    difference=difference,
+    difference=statistics.pool(differences) if is_paired else None,
   )
 
 
-def terminal(protocols: Sequence[Sequence[rows.Section]]) -> str:
+def _pooled(name: str, sign: str = "") -> list[table.Column]:
+  """Mean with its interval, and standard deviation."""
+
+  def estimate(row: Row) -> table.Cell:
+    found = getattr(row, name)
+    if found is None:
+      return table.Cell("")
+    return table.estimate(found.mean, found.half_width, sign)
+
+  def std(row: Row) -> table.Cell:
+    found = getattr(row, name)
+    return table.Cell("") if found is None else table.percent(found.std)
+
+  return [table.Column(name, estimate), table.Column("std", std)]
+
+
+_COLUMNS = (
+  table.Column("method", lambda row: table.Cell(row.label)),
+  *_pooled("accuracy"),
+  *_pooled("difference", "+"),
+)
+
+
+def terminal(protocols: Sequence[Sequence[results.Section]]) -> str:
   """Plain text for a terminal, in 80 columns with the library's methods.
 
   Args:
@@ -88,35 +109,15 @@ def terminal(protocols: Sequence[Sequence[rows.Section]]) -> str:
   """
   blocks = []
   for sections in protocols:
-    found = of_runs(sections)
-    columns = ["method", "accuracy", "std"]
-    if any(row.difference for row in found):
-      columns += ["difference", "std"]
-    shown = table.Table(
-      [table.Column(name) for name in columns],
-      [_cells(row)[: len(columns)] for row in found],
-    )
+    rows = of_runs(sections)
     beneath = [
       f"runs: {', '.join(map(text.percent, row.means))}\n"
       f"  queries used: {row.query_use}"
-      for row in found
+      for row in rows
     ]
+    heading = text.heading(results.first(sections[0]))
     blocks += [
-      f"{text.heading(sections[0])}, {len(sections)} pre-trainings",
-      "\n".join(table.lines(shown, beneath)),
+      f"{heading}, {len(sections)} pre-trainings",
+      table.plain(table.make(_COLUMNS, rows), beneath),
     ]
   return "\n\n".join([*blocks, "\n".join(map(text.wrap, NOTES))]) + "\n"
-
-
-def _cells(row: Row) -> list[table.Cell]:
-  cells = [table.Cell(row.label), *_pooled(row.accuracy)]
-  if row.difference is None:
-    return [*cells, table.Cell(""), table.Cell("")]
-  return [*cells, *_pooled(row.difference, sign="+")]
-
-
-def _pooled(found: statistics.Pooled, sign: str = "") -> list[table.Cell]:
-  return [
-    table.Cell(text.plus_minus(found.mean, found.half_width, sign=sign)),
-    table.Cell(text.percent(found.std)),
-  ]

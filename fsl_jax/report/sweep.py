@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fsl_jax.report import rows, svg, text
+from fsl_jax import adapt, results
+from fsl_jax.report import svg, text
 
 _BESIDE = 0.014  # of the width: how far methods stand apart
 
@@ -26,17 +27,17 @@ class Point(NamedTuple):
   num_episodes: int
 
 
-def point(label: str, place: float, section: rows.Section) -> Point:
+def point(label: str, place: float, section: results.SectionSummary) -> Point:
   """A point of the results of a protocol."""
   methods = {
-    row.name: Estimate(
-      row.mean,
-      row.ci95,
-      row.difference and (row.difference.mean, row.difference.ci95),
+    name: Estimate(
+      found.accuracy.mean,
+      found.accuracy.ci95,
+      found.difference and (found.difference.mean, found.difference.ci95),
     )
-    for row in rows.of_section(section)
+    for name, found in section.methods.items()
   }
-  return Point(label, place, methods, rows.first(section).num_episodes)
+  return Point(label, place, methods, section.num_episodes)
 
 
 def accuracy_along(
@@ -53,8 +54,7 @@ def accuracy_along(
   """
   names = list(dict.fromkeys(name for p in points for name in p.methods))
   looks = svg.looks(names)
-  others = [name for name in names if name != rows.BASELINE]
-  paired = rows.BASELINE in names and bool(others)
+  paired = any(e.difference for p in points for e in p.methods.values())
   joined = joined and len(points) > 2
   places = [p.place for p in points]
   step = _BESIDE * ((max(places) - min(places)) or 1) * (1 if joined else 3)
@@ -75,12 +75,11 @@ def accuracy_along(
         if name in p.methods
       ]
       above = [(x, e.mean, e.ci95) for x, e in found]
-      below = [(x, *e.difference) for x, e in found if e.difference]
-      for panel, values in zip(panels, (above, below), strict=False):
-        drawn = _points(panel, values, looks[name], joined)
-        if values is above:
-          drawn.set_label(rows.label(name))
-          handles.append(drawn)
+      handles.append(_points(panels[0], above, looks[name], joined))
+      handles[-1].set_label(adapt.label(name))
+      if paired:
+        below = [(x, *e.difference) for x, e in found if e.difference]
+        _points(panels[1], below, looks[name], joined)
     panels[0].set_title(title)
     panels[0].set_ylabel("Accuracy (%)")
     if paired:
@@ -96,17 +95,15 @@ def accuracy_along(
     svg.legend(figure, handles)
     figure.align_ylabels()
 
+  height = (4.3 if paired else 2.6) + svg.LEGEND_LINE_IN * len(names)
   return svg.draw(
     build,
-    size=(
-      svg.WIDTH_IN,
-      (4.3 if paired else 2.6) + svg.LEGEND_LINE_IN * len(names),
-    ),
+    size=(svg.WIDTH_IN, height),
     title=f"{title}: accuracy by {axis}",
     description="; ".join(
       f"{p.label}: "
       + ", ".join(
-        f"{rows.label(name)} {text.plus_minus(e.mean, e.ci95)} %"
+        f"{adapt.label(name)} {text.plus_minus(e.mean, e.ci95)} %"
         for name, e in p.methods.items()
       )
       for p in points
@@ -137,15 +134,15 @@ def _points(
 
 
 def caption(points: Sequence[Point], axis: str) -> str:
-  """What stands under the figure: axes, units, n, interval."""
+  """The caption of `accuracy_along`: axes, units, n, interval."""
   words = (
     f"Across: {axis[0].lower()}{axis[1:]}. Up: accuracy in percent, mean with "
     f"its 95 % interval, {svg.INTERVAL}, "
     f"{text.episode_count([p.num_episodes for p in points])}."
   )
-  if any(rows.BASELINE in p.methods for p in points):
+  if any(results.BASELINE in p.methods for p in points):
     words += (
-      " Below: accuracy minus that of "
-      f"{rows.label(rows.BASELINE)} on the same episodes, in percentage points."
+      f" Below: accuracy minus that of {adapt.label(results.BASELINE)} on "
+      "the same episodes, in percentage points."
     )
   return words

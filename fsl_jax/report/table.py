@@ -1,18 +1,16 @@
-"""A table, and how it becomes HTML, Markdown, or lines of plain text."""
+"""A table as a specification of its columns, and its views.
 
-import html as html_lib
+A column has its head and a function from what a row is about to a cell. The
+views are lines of plain text, Markdown and, in the page's template, HTML.
+"""
+
 import math
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
-
-class Column(NamedTuple):
-  """The head of a column."""
-
-  plain: str  # in plain text and Markdown
-  words: str = ""  # in HTML; `plain` where it is empty
-  unit: str = ""  # beneath it, in HTML
+from fsl_jax import statistics
+from fsl_jax.report import text
 
 
 class Cell(NamedTuple):
@@ -21,7 +19,27 @@ class Cell(NamedTuple):
   text: str
   # None: words, sorted as text. NaN: comes last in either direction.
   value: float | None = None
-  detail: str = ""  # beneath the first cell of a row, in HTML
+  detail: str = ""  # beneath the first cell of a row, on a page
+
+  @property
+  def key(self) -> str:
+    """The value for the script that sorts; empty where there is none."""
+    known = self.value is not None and math.isfinite(self.value)
+    return repr(float(self.value)) if known else ""  # type: ignore[arg-type]
+
+  @property
+  def typeset(self) -> str:
+    """With true minus signs, as wide as the plus sign."""
+    return re.sub(r"(?<!\S)-(?=\d)", "−", self.text)
+
+
+class Column(NamedTuple):
+  """A column: `cell` makes its cell of what a row is about."""
+
+  head: str
+  cell: Callable[[Any], Cell]
+  unit: str = ""  # beneath the head, on a page
+  plain: str = ""  # the head in plain text and Markdown, where it differs
 
 
 class Table(NamedTuple):
@@ -31,93 +49,73 @@ class Table(NamedTuple):
   rows: Sequence[Sequence[Cell]]
 
 
-def _filled(table: Table) -> Table:
-  """Without the columns in which no row has anything."""
+def make(columns: Iterable[Column], subjects: Iterable[Any]) -> Table:
+  """A row per subject, without the columns that are empty in every row."""
+  columns = list(columns)
+  rows = [[column.cell(subject) for column in columns] for subject in subjects]
   kept = [
     place
-    for place in range(len(table.columns))
-    if not table.rows or any(row[place].text for row in table.rows)
+    for place in range(len(columns))
+    if not rows or any(row[place].text for row in rows)
   ]
   return Table(
-    [table.columns[place] for place in kept],
-    [[row[place] for place in kept] for row in table.rows],
+    [columns[place] for place in kept],
+    [[row[place] for place in kept] for row in rows],
   )
 
 
-def html(table: Table, name: str) -> str:
-  """An HTML table that scrolls sideways; a script makes it sortable."""
-  table = _filled(table)
-  return "\n".join(
-    [
-      # Focusable, so that it can be scrolled without a pointer.
-      '<div class="scroll" role="region" tabindex="0" '
-      f'aria-label="{html_lib.escape(name)}">',
-      "<table>",
-      "<thead><tr>" + "".join(map(_html_head, table.columns)) + "</tr></thead>",
-      "<tbody>",
-      *(
-        "<tr>"
-        + f'<th scope="row">{html_lib.escape(first.text)}'
-        + f"{_small(first.detail)}</th>"
-        + "".join(map(_html_cell, rest))
-        + "</tr>"
-        for first, *rest in table.rows
-      ),
-      "</tbody>",
-      "</table>",
-      "</div>",
-    ]
-  )
+def percent(fraction: float, digits: int = 2) -> Cell:
+  return Cell(text.percent(fraction, digits), fraction)
+
+
+def count(number: int) -> Cell:
+  return Cell(f"{number:,}", number)
+
+
+def nats(value: float) -> Cell:
+  return Cell(text.number(value), value)
+
+
+def p_value(p: float) -> Cell:
+  return Cell(text.p_value(p), p)
+
+
+def estimate(mean: float, ci95: float, sign: str = "") -> Cell:
+  return Cell(text.plus_minus(mean, ci95, sign=sign), mean)
+
+
+def interval(found: statistics.Interval | None) -> Cell:
+  if found is None:
+    return Cell("", math.nan)
+  return Cell(text.low_to_high(found.low, found.high), found.low)
 
 
 def markdown(table: Table) -> str:
   """A Markdown table; columns of numbers are aligned to the right."""
-  table = _filled(table)
   is_words = [cell.value is None for cell in table.rows[0]]
   return "\n".join(
     [
-      _markdown_row([column.plain for column in table.columns]),
+      _markdown_row([column.plain or column.head for column in table.columns]),
       "|" + "|".join("---" if words else "---:" for words in is_words) + "|",
       *(_markdown_row([cell.text for cell in row]) for row in table.rows),
     ]
   )
 
 
-def lines(table: Table, beneath: Sequence[str] = ()) -> list[str]:
-  """Plain text; `beneath` has a line to follow each row, if any."""
-  table = _filled(table)
-  texts = [[column.plain for column in table.columns]]
+def plain(table: Table, beneath: Sequence[str] = ()) -> str:
+  """Lines of plain text; `beneath` has a line to follow each row, if any."""
+  texts = [[column.plain or column.head for column in table.columns]]
   texts += [[cell.text for cell in row] for row in table.rows]
   widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-  result = []
+  lines = []
   for number, (first, *rest) in enumerate(texts):
     padded = [cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True)]
-    result.append("  ".join([first.ljust(widths[0]), *padded]).rstrip())
+    lines.append("  ".join([first.ljust(widths[0]), *padded]).rstrip())
     if number == 0:
-      result.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
+      lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
     elif beneath:
-      result.append(f"  {beneath[number - 1]}")
-  return result
-
-
-def _html_head(column: Column) -> str:
-  words = html_lib.escape(column.words or column.plain)
-  return f'<th scope="col">{words}{_small(column.unit)}</th>'
-
-
-def _html_cell(cell: Cell) -> str:
-  # A true minus sign is as wide as the plus sign above it.
-  text = html_lib.escape(re.sub(r"^-(?=\d)", "−", cell.text))
-  if cell.value is None:
-    return f'<td class="words">{text}</td>'
-  key = repr(float(cell.value)) if math.isfinite(cell.value) else ""
-  return f'<td data-value="{key}">{text}</td>'
-
-
-def _small(words: str) -> str:
-  if not words:
-    return ""
-  return f'<br><span class="small">{html_lib.escape(words)}</span>'
+      lines.append(f"  {beneath[number - 1]}")
+  return "\n".join(lines)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from fsl_jax.report import rows
+from fsl_jax import types
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:
@@ -20,31 +20,28 @@ def episode_count(counts: Sequence[int]) -> str:
   return counted(counts[0], "episode") + each
 
 
-def short_heading(section: rows.Section) -> str:
-  """ "5-way 1-shot"."""
-  return rows.first(section).protocol_name
-
-
-def heading(section: rows.Section) -> str:
-  """ "5-way 1-shot, 7 queries a class, 100 episodes"."""
-  result = rows.first(section)
+def heading(result: types.EvalResult) -> str:
+  """ "5-way 1-shot, 7 queries per class, 100 episodes"."""
   episodes = counted(result.num_episodes, "episode")
   parts = (result.protocol_name, result.protocol_text, episodes)
   return ", ".join(filter(None, parts))
 
 
-def plus_minus(mean: float, ci95: float, *, sign: str = "") -> str:
-  """Fractions in percent, differences in pp; "n/a" if not defined."""
-  if not math.isfinite(mean):
-    return "n/a"
-  return f"{100 * mean:{sign}z.2f} ± {percent(ci95)}"
+def number(value: float, digits: int = 3, sign: str = "") -> str:
+  """ "0.345"; "n/a" for what is not defined."""
+  return f"{value:{sign}z.{digits}f}" if math.isfinite(value) else "n/a"
 
 
 def percent(fraction: float, digits: int = 2) -> str:
-  """ "63.21"; "n/a" for what is not defined."""
-  if not math.isfinite(fraction):
+  """ "63.21"."""
+  return number(100 * fraction, digits)
+
+
+def plus_minus(mean: float, ci95: float, *, sign: str = "") -> str:
+  """ "63.21 ± 0.45": fractions in percent, differences in pp."""
+  if not math.isfinite(mean):
     return "n/a"
-  return f"{100 * fraction:.{digits}f}"
+  return f"{number(100 * mean, 2, sign)} ± {percent(ci95)}"
 
 
 def low_to_high(low: float, high: float) -> str:
@@ -56,11 +53,9 @@ def low_to_high(low: float, high: float) -> str:
 
 def p_value(p: float) -> str:
   """ "< 0.001", "0.034", "0.62"; two digits, or three of a small one."""
-  if not math.isfinite(p):
-    return "n/a"
   if p < 0.001:
     return "< 0.001"
-  return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+  return number(p, 3 if p < 0.1 else 2)
 
 
 def p_phrase(p: float) -> str:
@@ -70,6 +65,11 @@ def p_phrase(p: float) -> str:
   return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
 
 
+def typeset(words: str) -> str:
+  """With a true minus sign, as wide as the plus sign."""
+  return words.replace("-", "−")
+
+
 def wrap(words: str) -> str:
-  """Lines of 80 columns, all but the first set in."""
+  """Lines of 80 columns, all but the first indented."""
   return textwrap.fill(words, 80, subsequent_indent="  ")
