@@ -15,9 +15,9 @@ import numpy as np
 
 from fsl_jax import types
 
-# ImageNet's, for every data set, as in the paper's code.
-MEAN = np.asarray([0.485, 0.456, 0.406], np.float32)
-STD = np.asarray([0.229, 0.224, 0.225], np.float32)
+IMAGENET = types.Preprocess()
+MEAN = np.asarray(IMAGENET.mean, np.float32)
+STD = np.asarray(IMAGENET.std, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +39,18 @@ class AugmentConfig:
         )
 
 
-def prepare(images: jax.Array) -> jax.Array:
-  """Normalises uint8 images; passes floats on as already prepared.
+def prepare(
+  images: jax.Array, preprocess: types.Preprocess = IMAGENET
+) -> jax.Array:
+  """Normalises and resizes uint8 images; returns floats as they are.
 
   Args:
-    images: [M, H, W, C] uint8 in [0, 255], or any float array.
+    images: [M, H, W, C] uint8 in [0, 255], or any float array, which is taken
+      as already prepared.
+    preprocess: of the network, `Backbone.preprocess`.
 
   Returns:
-    uint8: float32 (image / 255 - MEAN) / STD; float: the input.
+    uint8: float32 (image / 255 - mean) / std, resized; float: the input.
 
   Raises:
     InputError: for floats that are pixels in [0, 255]; see `check_normalised`.
@@ -55,7 +59,7 @@ def prepare(images: jax.Array) -> jax.Array:
     check_normalised("images", images)
     return images
   _check_uint8(images)
-  return _normalise(images.astype(jnp.float32) / 255)
+  return _normalise(images.astype(jnp.float32) / 255, preprocess)
 
 
 def check_normalised(name: str, images: types.Array) -> None:
@@ -87,8 +91,9 @@ def random_views(
   config: AugmentConfig | None = None,
   *,
   positions: jax.Array | None = None,
+  preprocess: types.Preprocess = IMAGENET,
 ) -> jax.Array:
-  """One random view of each image, normalised.
+  """One random view of each image, normalised and resized.
 
   Brightness and contrast act on logits, as fastai does:
   sigmoid(c * (logit(x) + logit(u))), u uniform, c log-uniform.
@@ -99,9 +104,10 @@ def random_views(
     config: ranges; None is the published ones.
     positions: [M] int32, of each image in the batch that these are a part of;
       the draws go by it. None is 0 to M - 1.
+    preprocess: of the network.
 
   Returns:
-    [M, H, W, C] float32, normalised as by `prepare`.
+    [M, H, W, C] float32, as `prepare` makes them.
   """
   _check_uint8(images)
   config = config or AugmentConfig()
@@ -134,7 +140,7 @@ def random_views(
   pixels = jnp.clip(views.astype(jnp.float32) / 255, 1e-7, 1 - 1e-7)
   logits = jax.scipy.special.logit(pixels)
   logits = (logits + _per_image(shift)) * _per_image(factor)
-  return _normalise(jax.nn.sigmoid(logits))
+  return _normalise(jax.nn.sigmoid(logits), preprocess)
 
 
 def _window(uniform: jax.Array, size: int, pad: int) -> jax.Array:
@@ -148,11 +154,21 @@ def _per_image(x: jax.Array) -> jax.Array:
   return x[:, None, None, None]
 
 
-def _normalise(pixels: jax.Array) -> jax.Array:
+def _normalise(pixels: jax.Array, preprocess: types.Preprocess) -> jax.Array:
   channels = pixels.shape[-1]
-  if channels != 3:
-    raise types.InputError(f"images must have 3 channels, got {channels}")
-  return (pixels - MEAN[None, None, None]) / STD[None, None, None]
+  if channels != len(preprocess.mean):
+    raise types.InputError(
+      f"images must have {len(preprocess.mean)} channels, got {channels}"
+    )
+  mean, std = (
+    np.asarray(x, np.float32)[None, None, None] for x in preprocess[:2]
+  )
+  images = (pixels - mean) / std
+  size = preprocess.size_px
+  if size is None or images.shape[1:3] == (size, size):
+    return images
+  shape = (images.shape[0], size, size, channels)
+  return jax.image.resize(images, shape, "bilinear")
 
 
 def _check_uint8(images: jax.Array) -> None:

@@ -5,6 +5,7 @@ logits and features. Kept for the whole split, they make thousands of episodes
 cost what a few cost otherwise.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -127,10 +128,16 @@ def _compute(
 @programs.kept
 def _program(backbone: types.Backbone, mesh: jax.sharding.Mesh) -> Any:
   def of_batch(variables, images):
-    outputs, _ = backbone.apply(variables, augment.prepare(images), train=False)
-    return jnp.concatenate([outputs.logits, outputs.features], axis=1)
+    return _rows(backbone, variables, images)
 
   return jax.jit(devices.apart(of_batch, mesh, devices.SAME, devices.ROWS))
+
+
+def _rows(backbone, variables, images):
+  prepared = augment.prepare(images, backbone.preprocess)
+  outputs, _ = backbone.apply(variables, prepared, train=False)
+  parts = [x for x in outputs if x is not None]
+  return jnp.concatenate(parts, axis=1)
 
 
 def _key(
@@ -143,13 +150,16 @@ def _key(
     "format": _FORMAT,
     "variables": checkpoint.digest(variables),
     "backbone": backbone.config and {**backbone.config},
-    "mean": augment.MEAN.tolist(),
-    "std": augment.STD.tolist(),
+    # In float32, as files of earlier versions have them.
+    "mean": np.asarray(backbone.preprocess.mean, np.float32).tolist(),
+    "std": np.asarray(backbone.preprocess.std, np.float32).tolist(),
     "data": data_digest(dataset),
     "platform": jax.default_backend(),
     "products": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
     "versions": [version.__version__, jax.__version__],
   }
+  if backbone.preprocess.size_px is not None:
+    value["size_px"] = backbone.preprocess.size_px
   text = json.dumps(value, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 
@@ -182,12 +192,11 @@ def _shape(
   dataset: types.ClassIndexed,
 ) -> tuple[int, int]:
   """[n, P + D] of the outputs, without computing them."""
-  images = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), np.float32)
-  outputs, _ = jax.eval_shape(
-    lambda v, x: backbone.apply(v, x, train=False), variables, images
+  images = jax.ShapeDtypeStruct(
+    (1, *dataset.images.shape[1:]), dataset.images.dtype
   )
-  width = outputs.logits.shape[1] + outputs.features.shape[1]
-  return len(dataset.class_ids), width
+  rows = jax.eval_shape(functools.partial(_rows, backbone), variables, images)
+  return len(dataset.class_ids), rows.shape[1]
 
 
 def _read(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:

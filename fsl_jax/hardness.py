@@ -100,8 +100,9 @@ def extractor(backbone: types.Backbone) -> ExtractFn:
 
   def extract(variables, images):
     def logits(chunk):
-      prepared = augment.prepare(chunk)
-      return backbone.apply(variables, prepared, train=False)[0].logits
+      prepared = augment.prepare(chunk, backbone.preprocess)
+      outputs, _ = backbone.apply(variables, prepared, train=False)
+      return types.logits_of(outputs)
 
     return micro_batches.apply(logits, MICRO_BATCH, images)
 

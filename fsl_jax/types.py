@@ -27,7 +27,15 @@ Array = jax.Array | np.ndarray
 """Episodes are NumPy arrays until they are placed on a device."""
 
 Variables = Mapping[str, Any]
-"""`{"params": ..., "batch_stats": ...}`, nested dicts of float32 arrays."""
+"""Collections by name, each a nested dict of float32 arrays: "params", which
+training updates; in a network with batch norm "batch_stats"; in a checkpoint
+perhaps "base_statistics", which describes the base classes to methods."""
+
+
+def collections(variables: Variables) -> dict[str, Any]:
+  """The collections of a network beside its parameters."""
+  others = ("params", "base_statistics")
+  return {k: v for k, v in variables.items() if k not in others}
 
 
 class InputError(ValueError):
@@ -325,9 +333,10 @@ class Episode:
 
 
 class Outputs(NamedTuple):
-  """What a backbone says of a batch of images."""
+  """What a backbone returns for a batch of images."""
 
-  logits: jax.Array  # [M, P] float32, of the base classes, unnormalised.
+  # [M, P] float32, of the base classes, unnormalised; None if there are none.
+  logits: jax.Array | None
   features: jax.Array  # [M, D] float32, the input of the last linear layer.
 
 
@@ -344,26 +353,40 @@ class ApplyFn(Protocol):
 
     Args:
       variables: as made by `Backbone.init`.
-      images: [M, H, W, C] float32, normalised.
+      images: [M, H, W, C] float32, as `augment.prepare` makes them.
       train: True normalises with the statistics of this batch and returns
-        moved running statistics; False uses the running statistics.
+        updated running statistics; False uses the running statistics.
       mask: [M] bool; images where it is False do not enter the statistics.
 
     Networks of `backbones.create` also take `groups: int`, a divisor G of M: in
     training, each of G consecutive parts of the batch is normalised with its
-    own statistics, and those of the first part move the running ones. Only
+    own statistics, and those of the first part update the running ones. Only
     pre-training with `batch_norm_group` passes it.
 
     Returns:
-      `Outputs`, and the new `batch_stats` (unchanged unless `train`).
+      `Outputs`, and the collections of `collections(variables)`, updated if
+      `train`.
     """
+
+
+class Preprocess(NamedTuple):
+  """How uint8 images become the input of a network; see `augment.prepare`.
+
+  The default is ImageNet's mean and deviation, used for every data set as in
+  the paper's code, and no resizing.
+  """
+
+  mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of pixels / 255, by channel
+  std: tuple[float, ...] = (0.229, 0.224, 0.225)
+  size_px: int | None = None  # H = W to which images are resized, bilinearly
 
 
 class Backbone(NamedTuple):
   """A network as a pair of pure functions.
 
   `init(key, images) -> variables` consumes the key and needs only the shape
-  of `images` [M, H, W, C]; it also runs under `jax.eval_shape`.
+  of `images` [M, H, W, C]; it also runs under `jax.eval_shape`. The variables
+  are random, or those the network was created with.
   """
 
   init: Callable[[jax.Array, jax.Array], Variables]
@@ -373,16 +396,24 @@ class Backbone(NamedTuple):
   image_size_px: int | None = None  # H = W, if fixed
   # What `backbones.create` made it of, as JSON values; stored with checkpoints.
   config: Mapping[str, Any] | None = None
-  # Whether images of a batch meet in batch norm; what it says of the use of
-  # queries depends on it.
+  preprocess: Preprocess = Preprocess()
+  # Whether the images of a batch are coupled through batch-norm statistics,
+  # which makes the joint use of queries another one.
   has_batch_stats: bool = True
-  # Whether `apply` refuses train=True: such a network has no batch statistics
-  # to normalise with, and no pre-training.
-  is_frozen: bool = False
 
   def __hash__(self) -> int:
     """Of the functions; `config` is a dict."""
     return hash((self.init, self.apply))
+
+
+def logits_of(outputs: Outputs) -> jax.Array:
+  """The logits; InputError if the network has none."""
+  if outputs.logits is None:
+    raise InputError(
+      "the network has no base-class logits, only features; expected one with "
+      'logits, or input="features"'
+    )
+  return outputs.logits
 
 
 class AdaptInfo(NamedTuple):

@@ -151,7 +151,7 @@ def distances(ours, theirs):
       "backbone": largest(state.params["backbone"], params),
       "weight": largest(state.params["head"].weight, weight),
       "bias": largest(state.params["head"].bias, bias),
-      "batch_stats": largest(state.batch_stats, stats),
+      "batch_stats": largest(state.collections["batch_stats"], stats),
     }
     if infos is not None:
       epochs = len(history["support_loss"])
@@ -241,9 +241,14 @@ def test_transductive_float32(name):
   for (logits, state, _), theirs in zip(ours, expected, strict=True):
     assert {
       leaf.dtype
-      for leaf in jax.tree.leaves((logits, state.params, state.batch_stats))
+      for leaf in jax.tree.leaves(
+        (logits, state.params, state.collections["batch_stats"])
+      )
     } == {np.dtype("float32")}
-    assert largest(variances(state.batch_stats), variances(theirs[2])) < FLOAT32
+    assert (
+      largest(variances(state.collections["batch_stats"]), variances(theirs[2]))
+      < FLOAT32
+    )
 
 
 def variances(batch_stats):
@@ -266,7 +271,9 @@ def test_support_init_resnet12():
   _, variables = make_network("resnet12")
   _, state, _ = ours[0]
   assert largest(state.params["backbone"], variables["params"]) == 0
-  assert largest(state.batch_stats, variables["batch_stats"]) == 0
+  assert (
+    largest(state.collections["batch_stats"], variables["batch_stats"]) == 0
+  )
 
 
 @pytest.mark.usefixtures("x64")
@@ -344,7 +351,7 @@ def test_joint_updates_sum_both_losses():
     expected = reference.head_forward(z, model["weight"], model["bias"])
     assert largest(logits, expected) < FLOAT64
     assert largest(state.params["backbone"], model["params"]) < FLOAT64
-    assert largest(state.batch_stats, stats) < FLOAT64
+    assert largest(state.collections["batch_stats"], stats) < FLOAT64
     assert largest(infos.support_loss, np.array(losses)[:, 0]) < FLOAT64
     assert largest(infos.query_entropy, np.array(losses)[:, 1]) < FLOAT64
 
@@ -377,7 +384,9 @@ def test_frozen_statistics():
 
   (whole, infos), (parts, _) = run(75), run(4)
   # Nothing moves the running statistics, not even by rounding.
-  assert largest(whole.batch_stats, variables["batch_stats"]) == 0
+  assert (
+    largest(whole.collections["batch_stats"], variables["batch_stats"]) == 0
+  )
   # Each image stands for itself, so it does not matter how they are cut.
   assert largest(parts.params, whole.params) < FLOAT64
   assert largest(whole.params["backbone"], variables["params"]) > 1e-4
@@ -488,7 +497,9 @@ def test_head_alone_leaves_the_backbone_alone(method):
   shapes = [leaf.shape for leaf in jax.tree.leaves(state.optimizer_state)]
   assert shapes == [(), *[weight.shape, bias.shape] * 2]
   # Batch statistics are used and move the running ones all the same.
-  assert largest(state.batch_stats, variables["batch_stats"]) > 1e-3
+  assert (
+    largest(state.collections["batch_stats"], variables["batch_stats"]) > 1e-3
+  )
   with pytest.raises(AssertionError, match="differentiated"):
     run("all")
 

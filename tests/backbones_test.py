@@ -212,7 +212,9 @@ class TestAgainstReference:
 
       ours = run(cast(variables, dtype), jnp.asarray(images, dtype), mask)
       modes = ((False, None), (True, None), (True, mask))
-      for (outputs, stats), (train, used) in zip(ours, modes, strict=True):
+      for (outputs, collections), (train, used) in zip(
+        ours, modes, strict=True
+      ):
         logits, features, new_stats = reference.forward(
           net,
           variables["params"],
@@ -223,7 +225,7 @@ class TestAgainstReference:
         )
         assert outputs.logits.dtype == outputs.features.dtype == dtype
         assert_trees_close(
-          (outputs.logits, outputs.features, stats),
+          (outputs.logits, outputs.features, collections["batch_stats"]),
           (logits, features, new_stats),
           TOLERANCE[dtype],
         )
@@ -463,7 +465,8 @@ def test_eval_leaves_the_statistics_and_the_batch_out():
   variables = cast(variables, jnp.float32)
   images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
   apply = jax.jit(functools.partial(backbone.apply, train=False))
-  outputs, stats = apply(variables, images)
+  outputs, collections = apply(variables, images)
+  stats = collections["batch_stats"]
   jax.tree.map(np.testing.assert_array_equal, stats, variables["batch_stats"])
   other, _ = apply(variables, images.at[1:].set(0))
   np.testing.assert_array_equal(outputs.logits[0], other.logits[0])

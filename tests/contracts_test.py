@@ -481,7 +481,7 @@ class TestSpecialCases:
       num_ways=ways,
     )
     adapter = adapt.create("prototype", backbones.identity())
-    variables = {"params": {}, "batch_stats": {}}
+    variables = {"params": {}}
     logits, _ = adapt.run.run(jax.random.key(0), adapter, variables, task)
     flat = features.astype(np.float32).astype(np.float64).reshape(29, 5)
     means = np.stack([flat[:9][k::3].mean(0) for k in range(3)])

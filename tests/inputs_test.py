@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsl_jax import adapt, backbones, extractors, hardness, pretrain, types
-from fsl_jax.backbones import efficientnet_lite0
+from fsl_jax import adapt, backbones, hardness, pretrain, types
 from fsl_jax.data import synthetic
 
 METHODS = ("support_init", "finetune", "transductive_finetune", "prototype")
@@ -87,28 +86,6 @@ def test_hardness_refuses_float_pixels():
   images = synthetic.make(2, 2, image_size_px=8).images.astype(np.float32)
   with pytest.raises(types.InputError, match=r"images .*uint8"):
     extract(variables(), images)
-
-
-class TestFrozenNetworks:
-  @pytest.mark.parametrize("name", ["finetune", "transductive_finetune"])
-  def test_batch_statistics_are_refused_with_the_cure(self, name):
-    network = efficientnet_lite0.create()
-    with pytest.raises(types.InputError, match='bn="frozen"'):
-      adapt.create(name, network)
-    adapt.create(name, network, bn="frozen")
-    adapt.create(name, network, epochs=0)
-
-  def test_extractors_are_frozen_too(self):
-    extractor = extractors.load("efficientnet_lite0")
-    assert extractor.backbone.is_frozen
-
-  def test_there_is_no_pretraining(self, tmp_path):
-    network = efficientnet_lite0.create()._replace(num_classes=4)
-    data = synthetic.make(4, 8, image_size_px=16)
-    config = pretrain.PretrainConfig(cycles=(1,), batch_size=8)
-    with pytest.raises(types.InputError, match="frozen"):
-      pretrain.run(network, data, config, run_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 class TestWidths:

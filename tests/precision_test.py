@@ -27,7 +27,7 @@ def test_parameters_statistics_and_moments_stay_float32(networks):
   adapter = adapt.create("transductive_finetune", made["bfloat16"])
   state = jax.eval_shape(adapter.init, jax.random.key(0), variables, task)
   state, info = jax.eval_shape(adapter.step, state, task)
-  kept = (state.params, state.batch_stats, state.optimizer_state, info)
+  kept = (state.params, state.collections, state.optimizer_state, info)
   floats = {
     leaf.dtype
     for leaf in jax.tree.leaves(kept)

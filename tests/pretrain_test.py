@@ -45,7 +45,7 @@ def test_learning_rate_follows_two_cosine_cycles():
   config = recipe.PretrainConfig(cycles=(2, 4), learning_rate=0.1)
   steps = jnp.arange(60)
   rates = np.asarray(
-    jax.vmap(lambda step: recipe.learning_rate(config, 10, step))(steps)
+    jax.vmap(recipe.learning_rate(config, steps_per_epoch=10))(steps)
   )
   # First cycle: 20 steps from 0.1; second: 40 steps from 0.01.
   np.testing.assert_allclose(rates[0], 0.1, rtol=1e-6)
@@ -78,17 +78,17 @@ def test_smoothed_cross_entropy_by_hand():
   np.testing.assert_allclose(plain, [1.386294], 1e-5)
 
 
-def test_mixup_blends_each_sample_with_its_own_share():
+def test_mixup_blends_each_sample_with_its_own_weight():
   mixup = recipe.draw_mixup(jax.random.key(0), 2000, 0.25)
-  share = np.asarray(mixup.share)
-  assert ((share >= 0.5) & (share <= 1)).all()
-  assert len(np.unique(share)) > 1000
-  assert sorted(np.asarray(mixup.partner)) == list(range(2000))
+  weight = np.asarray(mixup.weight)
+  assert ((weight >= 0.5) & (weight <= 1)).all()
+  assert len(np.unique(weight)) > 1000
+  assert sorted(np.asarray(mixup.permutation)) == list(range(2000))
   # max(b, 1 - b) of Beta(1/4, 1/4), by SciPy's sampler, has mean 0.9. The
   # standard deviation is 0.137, so 0.015 is five standard errors.
   draws = np.random.default_rng(0).beta(0.25, 0.25, 400_000)
   expected = np.maximum(draws, 1 - draws).mean()
-  assert abs(share.mean() - expected) < 0.015
+  assert abs(weight.mean() - expected) < 0.015
 
   mixed = recipe.mix(
     recipe.Mixup(jnp.asarray([0.75, 1.0]), jnp.asarray([1, 0])),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsl_jax import adapt, backbones
+from fsl_jax import adapt, backbones, types
 
 TUNE = {"epochs": 2, "learning_rate": 5e-3}
 NONE = "none"
@@ -47,9 +47,10 @@ def adapted(adapter, variables, task):
       state, _ = adapter.step(state, task)
     own = getattr(state, "variables", None) or {
       "params": state.params,
-      "batch_stats": state.batch_stats,
+      **state.collections,
     }
-    return adapter.predict(state, task), own["params"], own["batch_stats"]
+    logits = adapter.predict(state, task)
+    return logits, own["params"], types.collections(own)
 
   others = np.array(task.query_images)
   others[1:] = others[1:][::-1] * 0.5 + (
@@ -81,7 +82,7 @@ def check(label, variables, before, after):
   assert equal(params, other_params) is not ("entropy" in label)
   assert equal(stats, other_stats) is not ("batch statistics" in label)
   if label == ENTROPY:
-    assert equal(stats, variables["batch_stats"])
+    assert equal(stats, types.collections(variables))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -44,9 +44,7 @@ def case(
   )
   images, labels = jax.device_put((dataset.images, dataset.class_ids))
   state = jax.jit(recipe.init)(jax.random.key(0), images)
-  variables = jax.device_get(
-    {"params": state.params, "batch_stats": state.batch_stats}
-  )
+  variables = jax.device_get(state.variables)
   epochs = (
     pretrain.order.of_epoch(
       0, epoch, num_images=len(images), batch_size=_BATCH_SIZE

@@ -78,7 +78,9 @@ class AdaptState(NamedTuple):
   """What one episode carries from step to step."""
 
   params: Any  # {"backbone": ..., "head": Head}
-  batch_stats: Any
+  collections: (
+    Any  # all collections of the network but params, such as batch_stats
+  )
   optimizer_state: Any  # of the trainable part of params
   present: jax.Array  # [N] bool
   key: jax.Array
@@ -95,16 +97,7 @@ class _Batch(NamedTuple):
 def adapter(
   backbone: types.Backbone, config: FinetuneConfig, *, name: str
 ) -> types.Adapter:
-  """The method as `Adapter`, over a network and with its choices made.
-
-  Raises:
-    InputError: for epochs with batch statistics over a network without any.
-  """
-  if backbone.is_frozen and config.epochs and config.bn == "batch":
-    raise types.InputError(
-      f'{name} over {backbone.name} needs bn="frozen": this network always '
-      "normalises with its pre-trained statistics"
-    )
+  """The method as `Adapter`, over a network and with its choices made."""
   method = Method(backbone, config)
   return types.Adapter(
     method.init,
@@ -135,31 +128,35 @@ class Method:
       return {"head": params["head"]}
     return params
 
-  def _head_logits(
-    self, params, batch_stats, images, present, *, train, mask=None
-  ):
-    variables = {"params": params["backbone"], "batch_stats": batch_stats}
-    outputs, batch_stats = self.backbone.apply(
+  def _embed(self, variables, images, *, train, mask=None):
+    outputs, collections = self.backbone.apply(
       variables, images, train=train, mask=mask
     )
     embeddings = heads.embed(
       outputs, input=self.config.input, relu=self.config.relu
     )
+    return embeddings, collections
+
+  def _head_logits(
+    self, params, collections, images, present, *, train, mask=None
+  ):
+    variables = {"params": params["backbone"], **collections}
+    embeddings, collections = self._embed(
+      variables, images, train=train, mask=mask
+    )
     logits = heads.classify(
       params["head"], embeddings, present, temperature=self.config.temperature
     )
-    return logits, batch_stats
+    return logits, collections
+
+  def _prepare(self, images):
+    return augment.prepare(images, self.backbone.preprocess)
 
   def embed(self, variables: types.Variables, images: jax.Array) -> jax.Array:
-    """Images [M, H, W, C] -> [M, P], what the head is fed; not augmented."""
+    """Images [M, H, W, C] -> [M, P], input of the head; not augmented."""
 
     def embed(images):
-      outputs, _ = self.backbone.apply(
-        variables, augment.prepare(images), train=False
-      )
-      return heads.embed(
-        outputs, input=self.config.input, relu=self.config.relu
-      )
+      return self._embed(variables, self._prepare(images), train=False)[0]
 
     return micro_batches.apply(embed, self.config.micro_batch, images)
 
@@ -174,7 +171,7 @@ class Method:
     params = {"backbone": variables["params"], "head": head}
     return AdaptState(
       params=params,
-      batch_stats=variables["batch_stats"],
+      collections=types.collections(variables),
       optimizer_state=self.optimizer.init(self._trainable(params)),
       present=present,
       key=key,
@@ -194,9 +191,14 @@ class Method:
   def _views(self, key, batch):
     """What a step sees of a micro-batch; 0 where it is masked out."""
     if self.config.augment:
-      views = augment.random_views(key, batch.images, positions=batch.position)
+      views = augment.random_views(
+        key,
+        batch.images,
+        positions=batch.position,
+        preprocess=self.backbone.preprocess,
+      )
     else:
-      views = augment.prepare(batch.images)
+      views = self._prepare(batch.images)
     return micro_batches.blank(views, batch.mask)
 
   def _gradients(self, state, key, images, labels, mask, example_loss):
@@ -204,10 +206,10 @@ class Method:
     total = jnp.maximum(mask.sum(), 1)
     trainable = self._trainable(state.params)
 
-    def loss_fn(trainable, batch_stats, views, chunk):
-      logits, batch_stats = self._head_logits(
+    def loss_fn(trainable, collections, views, chunk):
+      logits, collections = self._head_logits(
         state.params | trainable,
-        batch_stats,
+        collections,
         views,
         state.present,
         train=self.config.bn == "batch",
@@ -218,19 +220,19 @@ class Method:
       values = jnp.where(chunk.mask, example_loss(logits, chunk.labels), 0)
       hits = (logits.argmax(-1) == chunk.labels) & chunk.mask
       loss = values.sum() / total.astype(values.dtype)
-      return loss, (batch_stats, hits.sum(dtype=jnp.int32))
+      return loss, (collections, hits.sum(dtype=jnp.int32))
 
     def body(carry, chunk):
-      gradient, batch_stats, loss, hits = carry
+      gradient, collections, loss, hits = carry
       # Made here, so that memory holds the views of one micro-batch only.
       views = self._views(key, chunk)
-      (chunk_loss, (batch_stats, chunk_hits)), chunk_gradient = (
+      (chunk_loss, (collections, chunk_hits)), chunk_gradient = (
         jax.value_and_grad(loss_fn, has_aux=True)(
-          trainable, batch_stats, views, chunk
+          trainable, collections, views, chunk
         )
       )
       gradient = jax.tree.map(jnp.add, gradient, chunk_gradient)
-      return gradient, batch_stats, loss + chunk_loss, hits + chunk_hits
+      return gradient, collections, loss + chunk_loss, hits + chunk_hits
 
     chunks = _Batch(
       *micro_batches.split(
@@ -240,14 +242,14 @@ class Method:
     dtype = state.params["head"].weight.dtype
     start = (
       jax.tree.map(jnp.zeros_like, trainable),
-      state.batch_stats,
+      state.collections,
       jnp.zeros((), dtype),
       jnp.zeros((), jnp.int32),
     )
-    gradient, batch_stats, loss, hits = micro_batches.accumulate(
+    gradient, collections, loss, hits = micro_batches.accumulate(
       body, start, chunks, mask
     )
-    return gradient, batch_stats, loss, hits / total
+    return gradient, collections, loss, hits / total
 
   def _update(self, state, gradient):
     trainable = self._trainable(state.params)
@@ -269,7 +271,7 @@ class Method:
     return self.config.entropy_weight
 
   def _query_pass(self, state, key, task):
-    gradient, batch_stats, loss, _ = self._gradients(
+    gradient, collections, loss, _ = self._gradients(
       state,
       key,
       task.query_images,
@@ -279,12 +281,12 @@ class Method:
     )
     weight = self._entropy_weight(state.present)
     gradient = jax.tree.map(lambda g: (g * weight).astype(g.dtype), gradient)
-    return gradient, state._replace(batch_stats=batch_stats), loss
+    return gradient, state._replace(collections=collections), loss
 
   def step(self, state, task):
     key = jax.random.fold_in(state.key, state.step)
     support_key, query_key = jax.random.split(key)
-    gradient, batch_stats, support_loss, support_accuracy = self._gradients(
+    gradient, collections, support_loss, support_accuracy = self._gradients(
       state,
       support_key,
       task.support_images,
@@ -292,7 +294,7 @@ class Method:
       task.support_mask,
       losses.cross_entropy,
     )
-    state = state._replace(batch_stats=batch_stats)
+    state = state._replace(collections=collections)
     query_entropy = None
     if not self.config.is_transductive:
       state = self._update(state, gradient)
@@ -304,7 +306,7 @@ class Method:
       second, state, query_entropy = self._query_pass(state, query_key, task)
       state = self._update(state, jax.tree.map(jnp.add, gradient, second))
     finite = _all_finite(
-      (state.params, state.batch_stats, support_loss, query_entropy)
+      (state.params, state.collections, support_loss, query_entropy)
     )
     info = types.AdaptInfo(
       support_loss=support_loss,
@@ -318,8 +320,8 @@ class Method:
     def logits(images):
       return self._head_logits(
         state.params,
-        state.batch_stats,
-        augment.prepare(images),
+        state.collections,
+        self._prepare(images),
         state.present,
         train=False,
       )[0]

@@ -22,7 +22,7 @@ class Head(NamedTuple):
 
 
 def embed(outputs: types.Outputs, *, input: str, relu: bool) -> jax.Array:
-  """What the head is fed, before normalisation: ReLU(logits) by default.
+  """Input of the head, before normalisation: ReLU(logits) by default.
 
   Args:
     outputs: of a backbone, [M, P] logits and [M, D] features.
@@ -31,8 +31,11 @@ def embed(outputs: types.Outputs, *, input: str, relu: bool) -> jax.Array:
 
   Returns:
     [M, P] or [M, D].
+
+  Raises:
+    InputError: for the logits of a network that has none.
   """
-  x = outputs.logits if input == "logits" else outputs.features
+  x = types.logits_of(outputs) if input == "logits" else outputs.features
   return jax.nn.relu(x) if relu else x
 
 

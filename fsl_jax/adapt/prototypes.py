@@ -41,9 +41,8 @@ def adapter(
 
   def embed(variables, images):
     def function(chunk):
-      outputs, _ = backbone.apply(
-        variables, augment.prepare(chunk), train=False
-      )
+      prepared = augment.prepare(chunk, backbone.preprocess)
+      outputs, _ = backbone.apply(variables, prepared, train=False)
       return heads.embed(outputs, input=config.input, relu=False)
 
     return micro_batches.apply(function, config.micro_batch, images)

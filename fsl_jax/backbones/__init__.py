@@ -1,7 +1,9 @@
 """Networks as pure functions; the only folder that imports flax."""
 
 import math
-from typing import Any
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,49 +11,109 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsl_jax import programs, types
-from fsl_jax.backbones import conv64, resnet12, wide_resnet
+from fsl_jax.backbones import (
+  conv64,
+  efficientnet_lite0,
+  pretrained,
+  resnet12,
+  resnet152,
+  wide_resnet,
+)
 
-_FACTORIES: dict[str, Any] = {
-  "conv64": conv64.Conv64,
-  "resnet12": resnet12.ResNet12,
-  "wrn_16_4": lambda **kw: wide_resnet.WideResNet(
-    **({"blocks_per_group": 2, "widen": 4} | kw)
+MIN_SIZE_PX = 16  # for four halvings
+
+
+class _Network(NamedTuple):
+  """How a name becomes a network; one line of the table below."""
+
+  module: Callable[..., nn.Module]
+  preprocess: types.Preprocess = types.Preprocess()
+  # Of published weights; such a network has a number of classes by default, and
+  # takes images of any size.
+  source: pretrained.Source | None = None
+
+
+_NETWORKS = {
+  "conv64": _Network(conv64.Conv64),
+  "resnet12": _Network(resnet12.ResNet12),
+  "wrn_16_4": _Network(
+    lambda **kw: wide_resnet.WideResNet(
+      **({"blocks_per_group": 2, "widen": 4} | kw)
+    )
   ),
-  "wrn_28_10": wide_resnet.WideResNet,
+  "wrn_28_10": _Network(wide_resnet.WideResNet),
+  "efficientnet_lite0": _Network(
+    efficientnet_lite0.EfficientNetLite0,
+    efficientnet_lite0.PREPROCESS,
+    efficientnet_lite0.SOURCE,
+  ),
+  "resnet152": _Network(resnet152.ResNet152, source=resnet152.SOURCE),
 }
 
 
-def names() -> tuple[str, ...]:
-  """Names that `create` knows."""
-  return tuple(_FACTORIES)
+def names(*, with_weights: bool | None = None) -> tuple[str, ...]:
+  """Names that `create` knows.
+
+  Args:
+    with_weights: True for the networks that others trained, False for those of
+      the paper, None for all.
+  """
+  return tuple(
+    name
+    for name, network in _NETWORKS.items()
+    if with_weights in (None, network.source is not None)
+  )
 
 
 def create(
   name: str,
   *,
-  num_classes: int,
-  image_size_px: int,
+  num_classes: int | None = None,
+  image_size_px: int | None = None,
   dtype: Any = None,
+  weights: str | os.PathLike[str] | None = None,
   **options: Any,
 ) -> types.Backbone:
-  """A network of the paper (section 4.1 and its code), untrained.
+  """A network: `conv64`, `resnet12`, `wrn_16_4` and `wrn_28_10` of the paper
+  (section 4.1 and its code), `efficientnet_lite0` and `resnet152`.
 
   Args:
-    name: "conv64", "resnet12", "wrn_16_4" or "wrn_28_10".
-    num_classes: P, classes of the last linear layer.
-    image_size_px: H = W of the images, from 16 to 4096.
+    name: one of `names`.
+    num_classes: P, classes of the last linear layer. None is 1000, ImageNet's,
+      for the networks that have published weights.
+    image_size_px: H = W of the images, from 16 to 4096. Those that have
+      published weights resize images to it, bilinearly; None takes images as
+      they are.
     dtype: of the computation, such as `jnp.bfloat16`; parameters, statistics
       and outputs stay float32. None computes in float32.
+    weights: which `Backbone.init` returns: "imagenet" for those in the Python
+      package of the network, the path of a file as `torch_weights.read` takes
+      it, or None for random ones. They are read by `init`.
     **options: widths of the network, as named by its class; the defaults are
       the published ones.
 
   Raises:
-    InputError: for an unknown name, or a size or count out of range.
+    InputError: for an unknown name, or a size or count out of range. `init`
+      raises it for weights that are missing, damaged or of another network.
   """
-  if name not in _FACTORIES:
-    raise types.unknown_name("backbone", name, _FACTORIES)
-  # At least 16, for four halvings.
-  types.check_size_px("image_size_px", image_size_px, at_least=16)
+  if name not in _NETWORKS:
+    raise types.unknown_name("backbone", name, _NETWORKS)
+  network = _NETWORKS[name]
+  if network.source is None:
+    for what, value in (
+      ("num_classes", num_classes),
+      ("image_size_px", image_size_px),
+    ):
+      if value is None:
+        raise types.InputError(f"{name} needs {what}")
+    if weights is not None:
+      raise types.InputError(
+        f"{name} has no published weights; expected weights=None, got "
+        f"{weights!r}"
+      )
+  num_classes = 1000 if num_classes is None else num_classes
+  if image_size_px is not None:
+    types.check_size_px("image_size_px", image_size_px, at_least=MIN_SIZE_PX)
   if num_classes < 1:
     raise types.InputError(f"num_classes must be positive, got {num_classes}")
   # Lists, as JSON has them, would make no hashable module.
@@ -60,7 +122,7 @@ def create(
   }
   try:
     kind = None if dtype is None else jnp.dtype(dtype)
-    module = _FACTORIES[name](num_classes=num_classes, dtype=kind, **options)
+    module = network.module(num_classes=num_classes, dtype=kind, **options)
   except TypeError as error:
     raise types.InputError(f"cannot make {name}: {error}") from error
   config = {
@@ -68,32 +130,38 @@ def create(
     "num_classes": num_classes,
     "image_size_px": image_size_px,
     "dtype": None if kind is None else kind.name,
+    **({} if weights is None else {"weights": os.fspath(weights)}),
     **options,
   }
-  return _from_module(module, config)
-
-
-def _from_module(module: nn.Module, config: dict[str, Any]) -> types.Backbone:
-  name, image_size_px = config["name"], config["image_size_px"]
-  functions = _functions(module, name, image_size_px)
+  init, apply = _functions(module, name, image_size_px)
+  preprocess = network.preprocess
+  if network.source is not None:
+    preprocess = preprocess._replace(size_px=image_size_px)
+    if weights is not None:
+      init = _trained(init, name, network.source, os.fspath(weights))
   return types.Backbone(
-    *functions, name, config["num_classes"], image_size_px, config
+    init, apply, name, num_classes, image_size_px, config, preprocess
   )
 
 
 @programs.kept
 def _functions(
-  module: nn.Module, name: str, image_size_px: int
+  module: nn.Module, name: str, image_size_px: int | None
 ) -> tuple[Any, Any]:
   """`init` and `apply`; the same for equal modules, so that what is compiled
   for one network serves another with its weights."""
 
   def check(images):
-    if images.ndim != 4 or images.shape[1:3] != (image_size_px, image_size_px):
-      raise types.InputError(
-        f"{name} was made for [M, {image_size_px}, {image_size_px}, C] images, "
-        f"got {list(images.shape)}"
-      )
+    shape = list(images.shape)
+    if image_size_px is None:
+      good = len(shape) == 4 and min(shape[1:3]) >= MIN_SIZE_PX
+      expected = f"[M, H, W, 3] images of at least {MIN_SIZE_PX} px"
+      good &= shape[-1] == 3
+    else:
+      good = len(shape) == 4 and shape[1:3] == [image_size_px] * 2
+      expected = f"[M, {image_size_px}, {image_size_px}, C] images"
+    if not good:
+      raise types.InputError(f"{name} takes {expected}, got {shape}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise types.InputError(
         f"{name} takes normalised float images, got {images.dtype}; see "
@@ -102,27 +170,36 @@ def _functions(
 
   def init(key, images):
     check(images)
-    variables = module.init(key, images, train=False)
-    return {k: variables[k] for k in ("params", "batch_stats")}
+    return dict(module.init(key, images, train=False))
 
   def apply(variables, images, *, train, mask=None, groups=1):
     check(images)
+    others = types.collections(variables)
     if not train:
-      return (
-        module.apply(variables, images, train=False),
-        variables["batch_stats"],
-      )
-    outputs, updated = module.apply(
+      return module.apply(variables, images, train=False), others
+    return module.apply(
       variables,
       images,
       train=True,
       mask=mask,
       groups=groups,
-      mutable=["batch_stats"],
+      mutable=list(others),
     )
-    return outputs, updated["batch_stats"]
 
   return init, apply
+
+
+@programs.kept
+def _trained(
+  init: Any, name: str, source: pretrained.Source, weights: str
+) -> Any:
+  """`init` that returns weights from a file."""
+
+  def from_file(key, images):
+    shapes = jax.eval_shape(init, key, images)
+    return pretrained.load(name, source, weights, shapes)
+
+  return from_file
 
 
 @programs.kept
@@ -142,7 +219,7 @@ def identity(num_logits: int | None = None) -> types.Backbone:
 
   def init(key, images):
     del key, images
-    return {"params": {}, "batch_stats": {}}
+    return {"params": {}}
 
   def apply(variables, images, *, train, mask=None):
     del train, mask
@@ -155,7 +232,7 @@ def identity(num_logits: int | None = None) -> types.Backbone:
         "num_logits all of them are both"
       )
     outputs = types.Outputs(flat[:, :num_logits], flat[:, num_logits or 0 :])
-    return outputs, variables["batch_stats"]
+    return outputs, types.collections(variables)
 
   return types.Backbone(init, apply, "identity", has_batch_stats=False)
 

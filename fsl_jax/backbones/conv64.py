@@ -1,5 +1,7 @@
 """Conv-64, the four-block network of the first few-shot papers."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -53,19 +55,10 @@ class Conv64(nn.Module):
   dtype: jnp.dtype | None = None
 
   @nn.compact
-  def __call__(
-    self,
-    images: jax.Array,
-    *,
-    train: bool,
-    mask: jax.Array | None = None,
-    groups: int = 1,
-  ) -> types.Outputs:
+  def __call__(self, images: jax.Array, **batch_norm: Any) -> types.Outputs:
     x = images
     for i in range(4):
-      x = ConvBlock(self.width, self.dtype, name=f"block{i}")(
-        x, train=train, mask=mask, groups=groups
-      )
+      x = ConvBlock(self.width, self.dtype, name=f"block{i}")(x, **batch_norm)
     return layers.Classifier(self.num_classes, self.dtype, name="classifier")(
       x.reshape(x.shape[0], -1)
     )

@@ -25,9 +25,9 @@ def forward_flop(backbone: types.Backbone, channels: int = 3) -> int:
   variables = jax.eval_shape(
     lambda x: backbone.init(jax.random.key(0), x), images
   )
-  program = jax.make_jaxpr(
-    lambda v, x: backbone.apply(v, x, train=False)[0].logits
-  )(variables, images)
+  program = jax.make_jaxpr(lambda v, x: backbone.apply(v, x, train=False)[0])(
+    variables, images
+  )
   return 2 * _multiplications(program.jaxpr)
 
 

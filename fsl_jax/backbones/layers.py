@@ -87,12 +87,13 @@ class Conv(nn.Module):
   kernel_init: Initializer
   stride: int = 1
   padding: str | Sequence[tuple[int, int]] = "SAME"
+  dtype: jnp.dtype | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.size, self.size, x.shape[-1], self.width)
     kernel = self.param("kernel", self.kernel_init, shape, PARAM_DTYPE)
-    x, kernel = nn.dtypes.promote_dtype(x, kernel)
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
     return jax.lax.conv_general_dilated(
       x,
       kernel,
@@ -111,12 +112,13 @@ class DepthwiseConv(nn.Module):
   size: int  # of the kernel, both ways
   kernel_init: Initializer
   stride: int = 1
+  dtype: jnp.dtype | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.size, self.size, 1, x.shape[-1])
     kernel = self.param("kernel", self.kernel_init, shape, PARAM_DTYPE)
-    x, kernel = nn.dtypes.promote_dtype(x, kernel)
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
     return convolution.convolve_depthwise(x, kernel, self.stride)
 
 

@@ -1,5 +1,7 @@
 """ResNet-12 as in the paper's code: plain ReLU, no DropBlock."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,19 +46,10 @@ class ResNet12(nn.Module):
   dtype: jnp.dtype | None = None
 
   @nn.compact
-  def __call__(
-    self,
-    images: jax.Array,
-    *,
-    train: bool,
-    mask: jax.Array | None = None,
-    groups: int = 1,
-  ) -> types.Outputs:
+  def __call__(self, images: jax.Array, **batch_norm: Any) -> types.Outputs:
     x = images
     for i, width in enumerate(self.widths):
-      x = ResidualBlock(width, self.dtype, name=f"block{i}")(
-        x, train=train, mask=mask, groups=groups
-      )
+      x = ResidualBlock(width, self.dtype, name=f"block{i}")(x, **batch_norm)
     return layers.Classifier(self.num_classes, self.dtype, name="classifier")(
       layers.global_average(x)
     )

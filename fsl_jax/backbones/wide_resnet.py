@@ -5,6 +5,8 @@ shortcut starts from the activated input, and the first group has stride 1 at
 every image size.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -61,14 +63,7 @@ class WideResNet(nn.Module):
   dtype: jnp.dtype | None = None
 
   @nn.compact
-  def __call__(
-    self,
-    images: jax.Array,
-    *,
-    train: bool,
-    mask: jax.Array | None = None,
-    groups: int = 1,
-  ) -> types.Outputs:
+  def __call__(self, images: jax.Array, **batch_norm: Any) -> types.Outputs:
     x = layers.Conv3x3(
       16, kernel_init=layers.kaiming_fan_in, dtype=self.dtype, name="stem"
     )(images)
@@ -79,10 +74,8 @@ class WideResNet(nn.Module):
           stride=2 if group > 0 and block == 0 else 1,
           dtype=self.dtype,
           name=f"group{group}_block{block}",
-        )(x, train=train, mask=mask, groups=groups)
-    x = layers.BatchNorm(dtype=self.dtype, name="norm")(
-      x, train=train, mask=mask, groups=groups
-    )
+        )(x, **batch_norm)
+    x = layers.BatchNorm(dtype=self.dtype, name="norm")(x, **batch_norm)
     return layers.Classifier(self.num_classes, self.dtype, name="classifier")(
       layers.global_average(nn.relu(x))
     )

@@ -67,95 +67,29 @@ def run(
     InputError: if network and data do not fit, the batch size is no multiple
       of the number of devices, or `run_dir` is of another run.
   """
-  if backbone.num_classes != dataset.num_classes:
-    raise types.InputError(
-      f"{backbone.name} has {backbone.num_classes} classes, but "
-      f"{dataset.name}, split {dataset.split!r}, has {dataset.num_classes}"
-    )
-  if dataset.num_classes < 2:
-    raise types.InputError(
-      f"{dataset.name}, split {dataset.split!r}, has one class "
-      f"({dataset.class_names[0]!r}), from which a network learns nothing; "
-      "expected at least 2"
-    )
-  if backbone.image_size_px not in (None, dataset.image_size_px):
-    raise types.InputError(
-      f"{backbone.name} was made for {backbone.image_size_px} px, but the "
-      f"images of {dataset.name} have {dataset.image_size_px}; load them with "
-      f"image_size_px={backbone.image_size_px}"
-    )
-  num_images = len(dataset.class_ids)
+  _check_fit(backbone, dataset)
   identity = _identity(backbone, dataset, config)
   mesh = devices.mesh()
+  num_images = len(dataset.class_ids)
   recipe = recipe_lib.make(backbone, config, num_images=num_images, mesh=mesh)
   folder = run_folder_lib.RunFolder(run_dir, identity)
-  feed = feed_lib.of(dataset, mesh)
-
-  same = devices.sharding(mesh, devices.SAME)
-
-  def init():
-    sample = jnp.zeros((1, *dataset.images.shape[1:]), jnp.uint8)
-    return recipe.init(jax.random.key(config.seed), sample)
-
-  state = jax.jit(init, out_shardings=same)()
-  state, done = _restore(folder, state, mesh)
-  step = jax.jit(recipe.steps, donate_argnums=0, out_shardings=same)
-  hits = jax.jit(recipe.hits, out_shardings=same)
-  guard = "allow"  # Compiling moves constants.
+  training = _Training(
+    recipe, dataset, folder, identity, mesh, checkpoint_every_s
+  )
+  begun = training.done.tally.num_steps / recipe.steps_per_epoch
+  first = training.done.epoch
   with (
     contextlib.closing(
-      progress_log.TensorBoard(folder.path / "tensorboard", done.epoch)
+      progress_log.TensorBoard(folder.path / "tensorboard", first)
     ) as board,
     contextlib.closing(
       progress_log.Bar(
-        config.num_epochs,
-        recipe.steps_per_epoch,
-        done.epoch + done.tally.num_steps / recipe.steps_per_epoch,
-        progress,
+        config.num_epochs, recipe.steps_per_epoch, first + begun, progress
       )
     ) as bar,
   ):
-    for epoch in range(done.epoch, config.num_epochs):
-      rows = order.of_epoch(
-        config.seed,
-        epoch,
-        num_images=num_images,
-        batch_size=config.batch_size,
-      )
-      tally = epoch_tally.Tally(done.tally)
-      first = tally.num_steps
-      start = time.perf_counter()
-      saves = save_times.SaveTimes(checkpoint_every_s)
-      for span in feed.spans(rows[first:]):
-        with jax.transfer_guard(guard):
-          state, infos = step(state, *span)
-        guard = "disallow"
-        tally.add(infos)
-        bar.advance(len(span.rows))
-        rest = tally.num_steps < len(rows)
-        if rest and saves.due():
-          _refuse_divergence(tally, epoch, config)
-          done = _Done(epoch, done.best, tally.read())
-          _save_last(folder, state, done)
-          saves.saved()
-      _refuse_divergence(tally, epoch, config)
-      seconds = time.perf_counter() - start
-      record = {"epoch": epoch + 1, **tally.means(), "train_accuracy": None}
-      record["images_per_s"] = (len(rows) - first) * config.batch_size / seconds
-      last_epoch = epoch + 1 == config.num_epochs
-      if (epoch + 1) % config.validate_every_epochs == 0 or last_epoch:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        value = _accuracy(hits, variables, feed, config.batch_size)
-        record["train_accuracy"] = value
-        if value > done.best:
-          done = done._replace(best=value)
-          meta = identity | {"epoch": epoch + 1, "train_accuracy": value}
-          meta["provenance"] = run_folder_lib.provenance()
-          checkpoint.save_step(folder.path / BEST, epoch + 1, variables, meta)
-      # First the log: a line too many is dropped when the run continues.
-      folder.append(LOG, [record])
-      done = _Done(epoch + 1, done.best, epoch_tally.NOTHING)
-      _save_last(folder, state, done)
+    for epoch in range(first, config.num_epochs):
+      record = training.epoch(epoch, bar)
       board.write(record)
       bar.show(record)
   path = folder.path / BEST
@@ -202,6 +136,31 @@ def finished(
   return PretrainResult(variables, meta, folder.read(LOG), folder.path / BEST)
 
 
+def _check_fit(backbone: types.Backbone, dataset: types.ClassIndexed) -> None:
+  """Raises InputError unless the network can be trained on the classes."""
+  if backbone.num_classes != dataset.num_classes:
+    raise types.InputError(
+      f"{backbone.name} has {backbone.num_classes} classes, but "
+      f"{dataset.name}, split {dataset.split!r}, has {dataset.num_classes}"
+    )
+  if dataset.num_classes < 2:
+    raise types.InputError(
+      f"{dataset.name}, split {dataset.split!r}, has one class "
+      f"({dataset.class_names[0]!r}), from which a network learns nothing; "
+      "expected at least 2"
+    )
+  resizes = backbone.preprocess.size_px is not None
+  if not resizes and backbone.image_size_px not in (
+    None,
+    dataset.image_size_px,
+  ):
+    raise types.InputError(
+      f"{backbone.name} was made for {backbone.image_size_px} px, but the "
+      f"images of {dataset.name} have {dataset.image_size_px}; load them with "
+      f"image_size_px={backbone.image_size_px}"
+    )
+
+
 class _Done(NamedTuple):
   """How far a run has come."""
 
@@ -210,16 +169,123 @@ class _Done(NamedTuple):
   tally: epoch_tally.Sums  # of the epoch that was begun
 
 
+class _Training:
+  """The state of a run, and one epoch of it after the other.
+
+  `done` is how far the run had come when it was opened, and then has come.
+  """
+
+  def __init__(
+    self,
+    recipe: recipe_lib.Recipe,
+    dataset: types.ClassIndexed,
+    folder: run_folder_lib.RunFolder,
+    identity: dict[str, Any],
+    mesh: jax.sharding.Mesh,
+    checkpoint_every_s: float,
+  ):
+    self._recipe = recipe
+    self._config = recipe.config
+    self._feed = feed_lib.of(dataset, mesh)
+    self._folder = folder
+    self._identity = identity
+    self._num_images = len(dataset.class_ids)
+    self._checkpoint_every_s = checkpoint_every_s
+    same = devices.sharding(mesh, devices.SAME)
+
+    def init():
+      sample = jnp.zeros((1, *dataset.images.shape[1:]), jnp.uint8)
+      return recipe.init(jax.random.key(self._config.seed), sample)
+
+    state = jax.jit(init, out_shardings=same)()
+    self._state, self.done = _restore(folder, state, mesh)
+    self._steps = jax.jit(recipe.steps, donate_argnums=0, out_shardings=same)
+    self._hits = jax.jit(recipe.hits, out_shardings=same)
+    self._guard = "allow"  # Compiling moves constants.
+
+  def epoch(self, epoch: int, bar: progress_log.Bar) -> dict[str, Any]:
+    """Trains to the end of an epoch, and keeps its record and checkpoint."""
+    config = self._config
+    rows = order.of_epoch(
+      config.seed,
+      epoch,
+      num_images=self._num_images,
+      batch_size=config.batch_size,
+    )
+    tally = epoch_tally.Tally(self.done.tally)
+    first = tally.num_steps
+    start = time.perf_counter()
+    self._train(epoch, rows, tally, bar)
+    seconds = time.perf_counter() - start
+    record = {"epoch": epoch + 1, **tally.means(), "train_accuracy": None}
+    record["images_per_s"] = (len(rows) - first) * config.batch_size / seconds
+    is_last = epoch + 1 == config.num_epochs
+    if (epoch + 1) % config.validate_every_epochs == 0 or is_last:
+      record["train_accuracy"] = self._keep_best(epoch)
+    # First the log: a line too many is dropped when the run continues.
+    self._folder.append(LOG, [record])
+    self.done = _Done(epoch + 1, self.done.best, epoch_tally.NOTHING)
+    _save_last(self._folder, self._state, self.done)
+    return record
+
+  def _train(
+    self,
+    epoch: int,
+    rows: np.ndarray,
+    tally: epoch_tally.Tally,
+    bar: progress_log.Bar,
+  ) -> None:
+    """The steps of an epoch that `tally` has not had, with checkpoints."""
+    saves = save_times.SaveTimes(self._checkpoint_every_s)
+    for span in self._feed.spans(rows[tally.num_steps :]):
+      with jax.transfer_guard(self._guard):
+        self._state, infos = self._steps(self._state, *span)
+      self._guard = "disallow"
+      tally.add(infos)
+      bar.advance(len(span.rows))
+      if tally.num_steps < len(rows) and saves.due():
+        _refuse_divergence(tally, epoch, self._config)
+        self.done = _Done(epoch, self.done.best, tally.read())
+        _save_last(self._folder, self._state, self.done)
+        saves.saved()
+    _refuse_divergence(tally, epoch, self._config)
+
+  def _keep_best(self, epoch: int) -> float:
+    """Accuracy on the training images; saves the weights if it is the best."""
+    variables = self._state.variables
+    counts = [
+      self._hits(variables, *span, real)
+      for span, real in self._feed.judged(self._config.batch_size)
+    ]
+    hits = sum(int(count) for count in jax.device_get(counts))
+    value = hits / self._feed.num_judged
+    if value > self.done.best:
+      self.done = self.done._replace(best=value)
+      meta = self._identity | {"epoch": epoch + 1, "train_accuracy": value}
+      meta["provenance"] = run_folder_lib.provenance()
+      checkpoint.save_step(self._folder.path / BEST, epoch + 1, variables, meta)
+    return value
+
+
+def _saved(state: recipe_lib.TrainState) -> dict[str, Any]:
+  """A state as checkpoints hold it: the collections beside the rest."""
+  return {
+    **state.variables,
+    "optimizer_state": state.optimizer_state,
+    "step": state.step,
+  }
+
+
 def _restore(
   folder: run_folder_lib.RunFolder,
   state: recipe_lib.TrainState,
   mesh: jax.sharding.Mesh,
 ) -> tuple[recipe_lib.TrainState, _Done]:
-  """The state to go on from: `state` itself in a new run folder."""
+  """The state to continue from: `state` itself in a new run folder."""
   if not checkpoint.exists(folder.path / LAST):
     folder.rewrite(LOG, [])
     return state, _Done(0, -1.0, epoch_tally.NOTHING)
-  restored, meta = checkpoint.restore(folder.path / LAST, like=state)
+  restored, meta = checkpoint.restore(folder.path / LAST, like=_saved(state))
   records = folder.read(LOG)
   if len(records) < meta["epoch"]:
     raise types.InputError(
@@ -230,7 +296,12 @@ def _restore(
   # A kill between a log line and its checkpoint repeats that epoch.
   folder.rewrite(LOG, records[: meta["epoch"]])
   tally = epoch_tally.Sums(**meta["tally"])
-  state = devices.place(mesh, devices.SAME, restored)
+  placed = devices.place(mesh, devices.SAME, restored)
+  state = recipe_lib.TrainState(
+    optimizer_state=placed.pop("optimizer_state"),
+    step=placed.pop("step"),
+    variables=placed,
+  )
   return state, _Done(meta["epoch"], meta["best"], tally)
 
 
@@ -239,20 +310,7 @@ def _save_last(
 ) -> None:
   meta = done._asdict() | {"tally": done.tally._asdict()}
   step = int(jax.device_get(state.step))
-  checkpoint.save_step(folder.path / LAST, step, state, meta)
-
-
-def _accuracy(
-  hits: Any,
-  variables: types.Variables,
-  feed: feed_lib.Resident | feed_lib.Streamed,
-  batch_size: int,
-) -> float:
-  """Share of the judged images that are classified rightly."""
-  counts = [
-    hits(variables, *span, real) for span, real in feed.judged(batch_size)
-  ]
-  return sum(int(count) for count in jax.device_get(counts)) / feed.num_judged
+  checkpoint.save_step(folder.path / LAST, step, _saved(state), meta)
 
 
 def _refuse_divergence(

@@ -5,6 +5,7 @@ open: per-sample mixup, decoupled weight decay, the cycles' lengths.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -71,9 +72,8 @@ class PretrainConfig:
 class TrainState(NamedTuple):
   """What training carries on."""
 
-  params: Any
-  batch_stats: Any
-  optimizer_state: Any
+  variables: types.Variables
+  optimizer_state: Any  # of the parameters
   step: jax.Array  # [] int32
 
 
@@ -81,22 +81,24 @@ class TrainInfo(NamedTuple):
   """Of one step; [] float32."""
 
   loss: jax.Array  # smoothed and mixed cross-entropy, nats
-  accuracy: jax.Array  # of the mixed images against the heavier label
+  accuracy: jax.Array  # of the mixed images, for the label of the larger weight
   learning_rate: jax.Array
 
 
 def learning_rate(
-  config: PretrainConfig, steps_per_epoch: int, step: jax.Array
-) -> jax.Array:
+  config: PretrainConfig, steps_per_epoch: int
+) -> optax.Schedule:
   """Cosine cycles, annealed to 0 at every step: [] int32 -> [] float32."""
   lengths = np.asarray(config.cycles) * steps_per_epoch
-  starts = jnp.asarray(np.cumsum(lengths) - lengths)
-  cycle = jnp.clip(
-    jnp.searchsorted(starts, step, side="right") - 1, 0, len(config.cycles) - 1
+  return optax.join_schedules(
+    [
+      optax.cosine_decay_schedule(
+        config.learning_rate * config.cycle_decay**cycle, int(length)
+      )
+      for cycle, length in enumerate(lengths)
+    ],
+    np.cumsum(lengths)[:-1].tolist(),
   )
-  peak = config.learning_rate * config.cycle_decay ** cycle.astype(jnp.float32)
-  progress = (step - starts[cycle]) / jnp.asarray(lengths)[cycle]
-  return 0.5 * peak * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
 
 
 def smoothed_cross_entropy(
@@ -112,32 +114,34 @@ def smoothed_cross_entropy(
   Returns:
     [M].
   """
-  log_p = jax.nn.log_softmax(logits)
-  hit = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-  return -(1 - smoothing) * hit - smoothing * log_p.mean(-1)
+  targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+  return optax.losses.softmax_cross_entropy(
+    logits, optax.losses.smooth_labels(targets, smoothing)
+  )
 
 
 class Mixup(NamedTuple):
-  """Image i becomes share[i] of itself and the rest of partner[i]."""
+  """Image i becomes weight[i] of itself and the rest of permutation[i]."""
 
-  share: jax.Array  # [M] float32 in [0.5, 1]
-  partner: jax.Array  # [M] int32, a permutation
+  weight: jax.Array  # [M] float32 in [0.5, 1], lambda of the mixup paper
+  permutation: jax.Array  # [M] int32
 
 
 def draw_mixup(key: jax.Array, size: int, alpha: float) -> Mixup:
-  """One share per sample, max(b, 1 - b) with b ~ Beta(alpha, alpha)."""
-  share_key, partner_key = jax.random.split(key)
-  partner = jax.random.permutation(partner_key, size)
+  """One weight per sample, max(b, 1 - b) with b ~ Beta(alpha, alpha)."""
+  weight_key, permutation_key = jax.random.split(key)
+  permutation = jax.random.permutation(permutation_key, size)
   if alpha == 0:
-    return Mixup(jnp.ones((size,)), partner)
-  share = jax.random.beta(share_key, alpha, alpha, (size,))
-  return Mixup(jnp.maximum(share, 1 - share), partner)
+    return Mixup(jnp.ones((size,)), permutation)
+  weight = jax.random.beta(weight_key, alpha, alpha, (size,))
+  return Mixup(jnp.maximum(weight, 1 - weight), permutation)
 
 
 def mix(mixup: Mixup, values: jax.Array) -> jax.Array:
-  """Blends `values` [M, ...] with their partners'."""
-  share = mixup.share.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
-  return share * values + (1 - share) * values[mixup.partner]
+  """Blends `values` [M, ...] with their permutation."""
+  weight = mixup.weight.reshape(-1, *[1] * (values.ndim - 1))
+  weight = weight.astype(values.dtype)
+  return weight * values + (1 - weight) * values[mixup.permutation]
 
 
 def optimizer(
@@ -154,27 +158,151 @@ def optimizer(
   return optax.chain(
     optax.trace(decay=config.momentum, nesterov=True),
     optax.add_decayed_weights(config.weight_decay, mask=decayed),
-    optax.scale_by_learning_rate(
-      lambda step: learning_rate(config, steps_per_epoch, step)
-    ),
+    optax.scale_by_learning_rate(learning_rate(config, steps_per_epoch)),
   )
 
 
-class Recipe(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Recipe:
   """Training as pure functions of uint8 images that live on the devices.
 
   Batches may be divided over devices; means and statistics are those of the
   whole batch all the same.
+
+  Attributes:
+    backbone: the network.
+    config: the recipe.
+    steps_per_epoch: number of whole batches of the data set.
+    mesh: the devices.
   """
 
-  init: Any  # (key, images) -> TrainState; key consumed
-  # (state, images [m, ...], labels [m], rows [steps, B]) -> (TrainState,
-  # TrainInfo [steps]): one step for each line of `rows`, which are of `images`
-  steps: Any
-  # (variables, images, labels, rows [steps, B], real [steps, B]) -> [] int32:
-  # images classified rightly, of the rows that are real
-  hits: Any
+  backbone: types.Backbone
+  config: PretrainConfig
   steps_per_epoch: int
+  mesh: jax.sharding.Mesh
+
+  @functools.cached_property
+  def _sgd(self) -> optax.GradientTransformation:
+    return optimizer(self.config, self.steps_per_epoch)
+
+  def _prepare(self, images: jax.Array) -> jax.Array:
+    return augment.prepare(images, self.backbone.preprocess)
+
+  def init(self, key: jax.Array, images: jax.Array) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      key: consumed.
+      images: [m, H, W, 3] uint8, of which only the shape is used.
+    """
+    variables = self.backbone.init(key, self._prepare(images[:1]))
+    return TrainState(
+      variables,
+      self._sgd.init(variables["params"]),
+      jnp.zeros((), jnp.int32),
+    )
+
+  def steps(
+    self,
+    state: TrainState,
+    images: jax.Array,
+    labels: jax.Array,
+    rows: jax.Array,
+  ) -> tuple[TrainState, TrainInfo]:
+    """One step for each batch.
+
+    Args:
+      state: to continue from.
+      images: [m, H, W, 3] uint8.
+      labels: [m] int32.
+      rows: [steps, B] int32, the images of each batch.
+
+    Returns:
+      The new state, and the infos, [steps] each.
+    """
+
+    def body(state, rows):
+      # Derived from the step, not threaded: a resumed run draws the same.
+      key = jax.random.fold_in(jax.random.key(self.config.seed), state.step)
+      return self._step(state, images[rows], labels[rows], key)
+
+    return jax.lax.scan(body, state, rows)
+
+  def hits(
+    self,
+    variables: types.Variables,
+    images: jax.Array,
+    labels: jax.Array,
+    rows: jax.Array,
+    real: jax.Array,
+  ) -> jax.Array:
+    """[] int32: images that are classified correctly, not augmented.
+
+    Arguments as for `steps`; `real` [steps, B] is False where a row is padding.
+    """
+
+    def of_batch(arguments):
+      rows, real = arguments
+      outputs, _ = self.backbone.apply(
+        variables, self._prepare(images[rows]), train=False
+      )
+      predicted = types.logits_of(outputs).argmax(-1)
+      return ((predicted == labels[rows]) & real).sum()
+
+    return jax.lax.map(of_batch, (rows, real)).sum()
+
+  def _step(self, state, images, labels, key):
+    view_key, mixup_key = jax.random.split(key)
+    if self.config.augment:
+      views = augment.random_views(
+        view_key, images, preprocess=self.backbone.preprocess
+      )
+    else:
+      views = self._prepare(images)
+    mixup = draw_mixup(mixup_key, labels.shape[0], self.config.mixup_alpha)
+    # Divided over devices, its rejection sampler would synchronise them in
+    # every round; drawing all of it everywhere costs nothing.
+    same = devices.sharding(self.mesh, devices.SAME)
+    mixup = jax.lax.with_sharding_constraint(mixup, same)
+    views = mix(mixup, views)
+    variables = {**state.variables}
+    params = variables.pop("params")
+    (loss, (logits, collections)), gradient = jax.value_and_grad(
+      self._loss, has_aux=True
+    )(params, variables, views, labels, mixup)
+    updates, optimizer_state = self._sgd.update(
+      gradient, state.optimizer_state, params
+    )
+    schedule = learning_rate(self.config, self.steps_per_epoch)
+    info = TrainInfo(
+      loss=loss,
+      accuracy=(logits.argmax(-1) == labels).mean(),
+      learning_rate=jnp.asarray(schedule(state.step), jnp.float32),
+    )
+    params = optax.apply_updates(params, updates)
+    variables = {**variables, **collections, "params": params}
+    return TrainState(variables, optimizer_state, state.step + 1), info
+
+  def _loss(self, params, collections, views, labels, mixup):
+    """Mean loss, and what the network returned."""
+    grouping: dict[str, Any] = {}
+    size = self.config.batch_size
+    groups = size // (self.config.batch_norm_group or size)
+    # With one group the network need not know of groups.
+    if groups > 1 and self.backbone.has_batch_stats:
+      grouping["groups"] = groups
+    outputs, collections = self.backbone.apply(
+      {"params": params, **collections}, views, train=True, **grouping
+    )
+    logits = types.logits_of(outputs)
+
+    def loss(y):
+      return smoothed_cross_entropy(logits, y, self.config.label_smoothing)
+
+    # The loss is mixed, not the labels; the same by linearity.
+    values = mixup.weight * loss(labels)
+    values += (1 - mixup.weight) * loss(labels[mixup.permutation])
+    return values.mean(), (logits, collections)
 
 
 def make(
@@ -184,16 +312,12 @@ def make(
   num_images: int,
   mesh: jax.sharding.Mesh,
 ) -> Recipe:
-  """Closes the recipe over a network, the size of its data and the devices.
+  """The recipe for a network, the size of its data and the devices.
 
   Raises:
     InputError: if there are fewer images than a batch needs, or the devices
       cannot share a batch evenly.
   """
-  if backbone.is_frozen:
-    raise types.InputError(
-      f"{backbone.name} is frozen: it cannot be pre-trained here"
-    )
   if config.batch_size % mesh.size:
     raise types.InputError(
       f"batch_size {config.batch_size} is no multiple of the {mesh.size} "
@@ -204,84 +328,4 @@ def make(
     raise types.InputError(
       f"batch_size {config.batch_size} exceeds the {num_images} training images"
     )
-  sgd = optimizer(config, steps_per_epoch)
-  same = devices.sharding(mesh, devices.SAME)
-  grouping: dict[str, Any] = {}
-  groups = config.batch_size // (config.batch_norm_group or config.batch_size)
-  # One group needs no network that knows of groups.
-  if groups > 1 and backbone.has_batch_stats:
-    grouping["groups"] = groups
-
-  def init(key, images):
-    sample = augment.prepare(images[:1])
-    variables = backbone.init(key, sample)
-    return TrainState(
-      variables["params"],
-      variables["batch_stats"],
-      sgd.init(variables["params"]),
-      jnp.zeros((), jnp.int32),
-    )
-
-  def train_step(state, images, labels, key):
-    view_key, mixup_key = jax.random.split(key)
-    if config.augment:
-      views = augment.random_views(view_key, images)
-    else:
-      views = augment.prepare(images)
-    mixup = draw_mixup(mixup_key, labels.shape[0], config.mixup_alpha)
-    # Divided too, its rejection sampler would have the devices meet in every
-    # round; it costs nothing to draw all of it everywhere.
-    mixup = jax.lax.with_sharding_constraint(mixup, same)
-    views = mix(mixup, views)
-
-    def loss_fn(params):
-      outputs, batch_stats = backbone.apply(
-        {"params": params, "batch_stats": state.batch_stats},
-        views,
-        train=True,
-        **grouping,
-      )
-
-      def loss(y):
-        return smoothed_cross_entropy(outputs.logits, y, config.label_smoothing)
-
-      # The loss is mixed, not the labels; the same by linearity.
-      values = mixup.share * loss(labels)
-      values += (1 - mixup.share) * loss(labels[mixup.partner])
-      return values.mean(), (outputs.logits, batch_stats)
-
-    (loss, (logits, batch_stats)), gradient = jax.value_and_grad(
-      loss_fn, has_aux=True
-    )(state.params)
-    updates, optimizer_state = sgd.update(
-      gradient, state.optimizer_state, state.params
-    )
-    info = TrainInfo(
-      loss=loss,
-      accuracy=(logits.argmax(-1) == labels).mean(),
-      learning_rate=learning_rate(config, steps_per_epoch, state.step),
-    )
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(
-      params, batch_stats, optimizer_state, state.step + 1
-    ), info
-
-  def steps(state, images, labels, rows):
-    def body(state, rows):
-      # Derived from the step, not threaded: a resumed run draws the same.
-      key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-      return train_step(state, images[rows], labels[rows], key)
-
-    return jax.lax.scan(body, state, rows)
-
-  def hits(variables, images, labels, rows, real):
-    def of_batch(arguments):
-      rows, real = arguments
-      outputs, _ = backbone.apply(
-        variables, augment.prepare(images[rows]), train=False
-      )
-      return ((outputs.logits.argmax(-1) == labels[rows]) & real).sum()
-
-    return jax.lax.map(of_batch, (rows, real)).sum()
-
-  return Recipe(init, steps, hits, steps_per_epoch)
+  return Recipe(backbone, config, steps_per_epoch, mesh)

