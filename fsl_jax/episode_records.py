@@ -1,4 +1,4 @@
-"""One JSON line per episode: what is kept, read back, and made results of."""
+"""The JSON lines of a run, one per episode: stored, read, made into results."""
 
 import hashlib
 import json
@@ -10,67 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from fsl_jax import checkpoint, devices, dispatch, features, types
+from fsl_jax import checkpoint, devices, features, types
 from fsl_jax import run_folder as run_folder_lib
-from fsl_jax.episodes import sampler
 
 FILE = "episodes.jsonl"
 _FINISHED = "finished.json"  # how many episodes the file has to hold
 CURVES = ("support_loss", "support_accuracy", "query_entropy")
-
-
-def of_results(
-  results: dispatch.Results, b: int, methods: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
-  """What is kept of episode `b` of a batch, without what it is filled up by."""
-  hardness = results.hardness
-  class_ids = results.class_ids[b]
-  class_ids = class_ids[class_ids >= 0]
-  query_mask = results.query_mask[b]
-  return {
-    "index": int(results.indices[b]),
-    "digest": sampler.digest(
-      class_ids,
-      results.support_rows[b][results.support_mask[b]],
-      results.query_rows[b][query_mask],
-    ),
-    "class_ids": class_ids.tolist(),
-    "labels": results.query_labels[b][query_mask].tolist(),
-    "hardness": None if hardness is None else _number(hardness[b]),
-    "methods": {
-      name: {**methods[name], **_score(results, b, name)}
-      for name in results.outputs
-    },
-  }
-
-
-def _score(results: dispatch.Results, b: int, name: str) -> dict[str, Any]:
-  """One method on one episode: accuracy, predictions, curves."""
-  mask = results.query_mask[b]
-  logits, infos, diagnosis = results.outputs[name]
-  logits = logits[b][mask]
-  predictions = logits.argmax(-1)
-  # A method may well call a class impossible, so -inf is a finite answer.
-  good = ~np.isnan(logits) & (logits < np.inf)
-  finite = bool(good.all() and infos.is_finite[b].all())
-  hits = predictions == results.query_labels[b][mask]
-  return {
-    "accuracy": float(np.mean(hits, dtype=np.float64)) if finite else None,
-    "is_finite": finite,
-    "predictions": predictions.tolist(),
-    "initial_predictions": diagnosis.initial_predictions[b][mask].tolist(),
-    "support_accuracy": _number(diagnosis.support_accuracy[b]),
-  } | {
-    name: [None] * len(infos.is_finite[b])
-    if getattr(infos, name) is None
-    else [_number(value) for value in getattr(infos, name)[b]]
-    for name in CURVES
-  }
-
-
-def _number(value: Any) -> float | None:
-  """JSON has neither NaN nor infinity."""
-  return float(value) if np.isfinite(value) else None
 
 
 def stored(
@@ -79,20 +24,20 @@ def stored(
   adapters: Sequence[types.Adapter],
   inputs: str,
 ) -> dict[int, dict[str, Any]]:
-  """Records of episodes that a former run of the folder has finished.
+  """Records, by index, of the episodes that a former run has finished.
 
   Args:
     folder: of the run; None has none.
     protocol: values of the episodes' source.
     adapters: the methods.
-    inputs: digest of what else the numbers depend on.
+    inputs: `inputs_digest`.
 
   Raises:
-    InputError: if there are episodes of something else.
+    InputError: if there are episodes with other inputs.
   """
   if folder is None:
     return {}
-  folder.kept(_FINISHED)  # Refused before any work, where it is damaged.
+  folder.kept(_FINISHED)  # Damage is refused before any work.
   records = folder.read(FILE)
   path = folder.path / FILE
   if any(
@@ -126,35 +71,29 @@ def inputs_digest(
   seeds: Sequence[int],
   hardness: types.Variables | np.ndarray | None,
 ) -> str:
-  """Digest of what an episode depends on beside protocol and method.
+  """Digest of what the numbers of an episode depend on, beside protocol and
+  method.
 
   Args:
     variables: of the pre-trained backbone.
     dataset: split that episodes are of.
     seeds: of the adaptation, and of the episodes where that is another.
-    hardness: variables of what judges it, or the embeddings it is judged by.
+    hardness: variables of the feature extractor that hardness is computed with,
+      or embeddings by it; None if hardness is not computed.
   """
-  judge = hardness
+  extractor = hardness
   if isinstance(hardness, np.ndarray):
-    # Rows here and there: embeddings may be large, and come from a network.
+    # A sample of the rows, since embeddings may be large.
     some = hardness[:: max(1, len(hardness) // 64)]
-    judge = {"embeddings": np.ascontiguousarray(some)}
+    extractor = {"embeddings": np.ascontiguousarray(some)}
   return _short_digest(
     [
       *seeds,
       features.data_digest(dataset),
       checkpoint.digest(variables),
-      None if judge is None else checkpoint.digest(judge),
+      None if extractor is None else checkpoint.digest(extractor),
     ]
   )
-
-
-def of_method(adapter: types.Adapter) -> dict[str, str]:
-  """What is kept of a method with each episode."""
-  return {
-    "options": options_digest(adapter),
-    "query_use": adapter.query_use,
-  }
 
 
 def options_digest(adapter: types.Adapter) -> str:
@@ -196,12 +135,12 @@ def result(
     protocol_text=head["text"],
     index=np.asarray([record["index"] for record in records]),
     digests=np.asarray([record["digest"] for record in records]),
-    class_ids=_filled(record["class_ids"] for record in records),
-    labels=_filled(record["labels"] for record in records),
+    class_ids=_padded(record["class_ids"] for record in records),
+    labels=_padded(record["labels"] for record in records),
     accuracy=np.asarray([r["accuracy"] for r in own], np.float64),
     hardness=np.asarray([r["hardness"] for r in records], np.float64),
-    predictions=_filled(r["predictions"] for r in own),
-    initial_predictions=_filled(r["initial_predictions"] for r in own),
+    predictions=_padded(r["predictions"] for r in own),
+    initial_predictions=_padded(r["initial_predictions"] for r in own),
     support_accuracy=np.asarray(
       [r["support_accuracy"] for r in own], np.float64
     ),
@@ -214,7 +153,7 @@ def result(
 def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
   """The results in a run folder, by method: an entry per protocol.
 
-  Of an interrupted run, the episodes before the first one it did not reach.
+  From an interrupted run, the episodes before the first missing one.
 
   Raises:
     InputError: if there are none, or they are damaged.
@@ -243,8 +182,8 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
   loaded = []
   for key, records in protocols.items():
     records.sort(key=lambda record: record["index"])
-    # An interrupted run has done large episodes before small ones, or the
-    # other way: only those without a gap are a fair sample.
+    # Episodes of one size are computed together: after an interruption only
+    # those without a gap are an unbiased sample.
     reached = 0
     while reached < len(records) and records[reached]["index"] == reached:
       reached += 1
@@ -272,10 +211,10 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
 def finish(
   folder: run_folder_lib.RunFolder, protocol: Mapping[str, Any], number: int
 ) -> None:
-  """Notes that episodes 0 to number - 1 are kept, so that a loss is noticed."""
+  """Records that episodes 0 to number - 1 are stored, to detect a loss."""
   finished = folder.kept(_FINISHED)
   key = _key(protocol)
-  # All processes take part in `keep`, and each reads the file in its own time.
+  # All processes call `keep` alike, but may read the file at different times.
   if devices.first_of(int(finished.get(key, 0) < number)):
     folder.keep(_FINISHED, finished | {key: number})
 
@@ -293,10 +232,10 @@ def _lost(
   )
 
 
-def _filled(rows: Iterable[Sequence[int]]) -> np.ndarray:
+def _padded(rows: Iterable[Sequence[int]]) -> np.ndarray:
   """[n, longest] int64, -1 beyond the end of a row."""
   rows = list(rows)
   result = np.full((len(rows), max(map(len, rows))), -1, np.int64)
-  for filled, row in zip(result, rows, strict=True):
-    filled[: len(row)] = row
+  for padded, row in zip(result, rows, strict=True):
+    padded[: len(row)] = row
   return result

@@ -63,14 +63,14 @@ def run(adapters, episodes, **options):
 def of_logits(patch):
   """Logits of a run, by method and episode, filled up as they are."""
   logits = collections.defaultdict(dict)
-  original = episode_records.of_results
+  original = evaluate._record
 
   def of_results(results, b, options):
     for name, (found, *_) in results.outputs.items():
       logits[name][int(results.indices[b])] = found[b]
     return original(results, b, options)
 
-  patch.setattr(episode_records, "of_results", of_results)
+  patch.setattr(evaluate, "_record", of_results)
   return logits
 
 

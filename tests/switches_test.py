@@ -1,13 +1,18 @@
-"""Every method under the debugging switches that JAX documents."""
+"""Every method under JAX's debugging switches, and called in a loop.
+
+In a loop functions compile once and keep no memory.
+"""
 
 import contextlib
+import gc
 
 import helpers
 import jax
+import jax.monitoring
 import numpy as np
 import pytest
 
-from fsl_jax import adapt, evaluate, hardness
+from fsl_jax import adapt, evaluate, features, hardness
 from fsl_jax.data import synthetic
 
 METHODS = {
@@ -25,26 +30,41 @@ SWITCHES = {
   "highest precision": lambda: jax.default_matmul_precision("highest"),
   "explicit transfers": lambda: jax.transfer_guard("disallow"),
 }
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_compiled: list[str] = []
+
+
+def create(name):
+  """Made anew, as in a loop over settings."""
+  return adapt.create(name, helpers.tiny_backbone(), **METHODS[name])
+
+
+def variables():
+  return helpers.tiny_variables(helpers.tiny_backbone())
+
+
+def evaluated(weights, dataset, *, seed=0):
+  """All methods on two episodes, with hardness."""
+  return evaluate.run_many(
+    [create(name) for name in METHODS],
+    weights,
+    dataset,
+    ways=3,
+    shots=1,
+    queries=2,
+    num_episodes=2,
+    seed=seed,
+    extractor=hardness.extractor(helpers.tiny_backbone()),
+    progress=False,
+  )
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_every_method(switch):
-  network = helpers.tiny_backbone()
-  weights = helpers.tiny_variables(network)
+  weights = variables()
   dataset = synthetic.make(4, 6, image_size_px=8)
-  with contextlib.ExitStack() as stack:
-    stack.enter_context(SWITCHES[switch]())
-    found = evaluate.run_many(
-      [adapt.create(name, network, **o) for name, o in METHODS.items()],
-      weights,
-      dataset,
-      ways=3,
-      shots=1,
-      queries=2,
-      num_episodes=2,
-      extractor=hardness.extractor(network),
-      progress=False,
-    )
+  with SWITCHES[switch]():
+    found = evaluated(weights, dataset)
   for result in found.values():
     assert np.isfinite(result.accuracy).all()
     assert np.isfinite(result.hardness).all()
@@ -52,14 +72,81 @@ def test_every_method(switch):
 
 @pytest.mark.parametrize("switch", ["x64", "strict promotion"])
 def test_one_episode_equals_that_without(switch):
-  network = helpers.tiny_backbone()
-  weights = helpers.tiny_variables(network)
+  weights = variables()
   task, _ = helpers.make_task()
 
   def run():
-    method = adapt.create("transductive_finetune", network, epochs=1)
+    method = create("transductive_finetune")
     return adapt.run.run(jax.random.key(0), method, weights, task)[0]
 
   plain = run()
   with SWITCHES[switch]():
     assert np.abs(np.asarray(run()) - plain).max() < 1e-4
+
+
+class TestLoops:
+  @pytest.fixture(scope="class", autouse=True)
+  def _listen(self):
+    def listener(event, duration, **kwargs):
+      del duration, kwargs
+      if event == _COMPILED:
+        _compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    yield
+    jax.monitoring.unregister_event_duration_listener(listener)
+
+  @contextlib.contextmanager
+  def compiles(self, expected):
+    """Whether the block compiles anything at all."""
+    before = len(_compiled)
+    yield
+    assert (len(_compiled) > before) == expected
+
+  def assert_compiles_once(self, call):
+    """The first call does, the next ones neither compile nor keep arrays."""
+    with self.compiles(True):
+      call(0)
+    call(1)  # What depends on values, such as random keys, is there by now.
+    gc.collect()
+    arrays = len(jax.live_arrays())
+    with self.compiles(False):
+      for number in range(2, 5):
+        call(number)
+    gc.collect()
+    assert len(jax.live_arrays()) == arrays
+
+  @pytest.mark.parametrize("name", METHODS)
+  def test_one_episode_by_hand(self, name):
+    weights = variables()
+    task, _ = helpers.make_task()
+    jax.clear_caches()
+
+    def call(number):
+      key = jax.random.key(number)
+      logits, _ = adapt.run.run(key, create(name), weights, task)
+      assert np.isfinite(logits).all()
+
+    self.assert_compiles_once(call)
+
+  def test_evaluation(self):
+    weights = variables()
+    dataset = synthetic.make(4, 6, image_size_px=8)
+    jax.clear_caches()
+    self.assert_compiles_once(
+      lambda number: evaluated(weights, dataset, seed=number)
+    )
+
+  def test_features_and_hardness(self):
+    weights = variables()
+    dataset = synthetic.make(4, 6, image_size_px=8)
+    network = helpers.tiny_backbone()
+    extract = hardness.extractor(network)
+    images = dataset.images
+    jax.clear_caches()
+    self.assert_compiles_once(
+      lambda number: features.extract(network, weights, dataset, progress=False)
+    )
+    self.assert_compiles_once(
+      lambda number: np.asarray(extract(weights, images))
+    )

@@ -1,7 +1,7 @@
 """How many episodes to vmap together: by memory, and by a short trial."""
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -14,6 +14,13 @@ _TRIAL_STEPS = 2
 _MEMORY_SHARE = 0.8  # of what is free; the batch itself has to fit too
 
 
+class Chunk(NamedTuple):
+  """The outcome of a trial."""
+
+  size: int  # episodes, a power of 4
+  num_bytes: float  # of the program, according to the compiler
+
+
 def choose(
   adapter: types.Adapter,
   variables: types.Variables,
@@ -23,35 +30,37 @@ def choose(
 ) -> int:
   """Episodes to vmap on the default device.
 
-  One on a CPU: XLA has no good kernel there for the grouped convolutions that
-  vmap over per-episode weights makes, and one episode fills the cores. Small
-  episodes gain from company on an accelerator, large ones do not, and which
-  are small depends on network, images and device: `trial`.
+  One on a CPU: XLA has no fast kernel there for the grouped convolutions into
+  which vmap turns convolutions with weights per episode, and one episode uses
+  all cores. On an accelerator small episodes benefit from batching, large ones
+  do not, and where the limit is depends on network, images and device: `trial`
+  measures it. The answer is kept as long as its program fits into the memory
+  that is free, since another one means another compilation.
 
   Args:
     adapter: the method.
     variables: of the pre-trained backbone.
     task: one of those to come, unbatched.
-    largest: episodes that there are for a device.
+    largest: number of episodes for a device.
   """
   if jax.default_backend() == "cpu":
     return 1
-  # Another trial might choose otherwise, and have everything compiled again.
   chosen = _chosen(adapter)
   shapes = [
     (jax.numpy.shape(x), jax.numpy.result_type(x))
     for x in jax.tree.leaves((variables, task))
   ]
   key = (largest, task.num_ways, *shapes)
-  if key not in chosen:
+  free = _free_bytes()
+  if key not in chosen or chosen[key].size > 1 and chosen[key].num_bytes > free:
     chosen[key] = trial(
-      adapter, variables, task, memory_bytes=_free_bytes(), largest=largest
+      adapter, variables, task, memory_bytes=free, largest=largest
     )
-  return chosen[key]
+  return chosen[key].size
 
 
 @programs.kept
-def _chosen(adapter: types.Adapter) -> dict[Any, int]:
+def _chosen(adapter: types.Adapter) -> dict[Any, Chunk]:
   """What `choose` found for a method, by sizes."""
   del adapter
   return {}
@@ -64,18 +73,15 @@ def trial(
   *,
   memory_bytes: float,
   largest: int,
-) -> int:
+) -> Chunk:
   """Grows the chunk while it fits and an episode gets cheaper by 5 %.
 
   Args:
     adapter: the method; two of its steps are run.
     variables: of the pre-trained backbone.
     task: copied as often as the chunk asks for.
-    memory_bytes: that the program may use, by the compiler's account.
+    memory_bytes: that the program may use.
     largest: bound of the candidates.
-
-  Returns:
-    A power of 4.
   """
   short = adapter._replace(num_steps=min(adapter.num_steps, _TRIAL_STEPS))
 
@@ -85,7 +91,7 @@ def trial(
       keys, tasks
     )
 
-  best, least = 1, float("inf")
+  best, least = Chunk(1, 0), float("inf")
   chunk = 1
   while chunk <= largest:
     keys = jax.random.split(jax.random.key(0), chunk)
@@ -95,18 +101,19 @@ def trial(
     )
     arguments = (keys, jax.device_put(variables), tasks)
     program = episodes.lower(*arguments).compile()
-    if chunk > 1 and _bytes(program) > memory_bytes:
+    num_bytes = _bytes(program)
+    if chunk > 1 and num_bytes > memory_bytes:
       break
     seconds = _seconds(program, arguments) / chunk
     if seconds > _GAIN * least:
       break
-    best, least = chunk, seconds
+    best, least = Chunk(chunk, num_bytes), seconds
     chunk *= _GROWTH
   return best
 
 
 def _seconds(program: Any, arguments: tuple[Any, ...]) -> float:
-  """Of the fastest of three runs."""
+  """The shortest time of three runs."""
   times = []
   for _ in range(3):
     start = time.perf_counter()
@@ -122,7 +129,7 @@ def _bytes(program: Any) -> float:
 
 def _free_bytes() -> float:
   statistics = jax.local_devices()[0].memory_stats()
-  if not statistics:  # Not every platform tells.
+  if not statistics:  # Not known on every platform.
     return float("inf")
   free = statistics["bytes_limit"] - statistics["bytes_in_use"]
   return _MEMORY_SHARE * free
