@@ -13,6 +13,7 @@ import pathlib
 import warnings
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,6 +138,7 @@ def _rows(backbone, variables, images):
   prepared = augment.prepare(images, backbone.preprocess)
   outputs, _ = backbone.apply(variables, prepared, train=False)
   parts = [x for x in outputs if x is not None]
+  chex.assert_shape(parts, (len(images), None))
   return jnp.concatenate(parts, axis=1)
 
 

@@ -116,6 +116,12 @@ CASES = [
     },
   ),
   Case("transductive-identity", TUNED, TRAIN, backbones.identity),
+  Case(
+    "transductive-plain",
+    TUNED,
+    TRAIN | {"input": "features"},
+    helpers.plain_backbone,
+  ),
   Case("prototype", "prototype", {}),
   Case(
     "prototype-cosine",
@@ -602,6 +608,15 @@ class TestErrors:
     )
     with pytest.raises(types.InputError, match=r"odd.*\[7, 7\].*\[7, 3\]"):
       adapt.run.run(jax.random.key(0), adapter, {}, task)
+
+  @pytest.mark.parametrize("method", ["support_init", "prototype"])
+  def test_a_network_without_logits(self, method):
+    network = helpers.plain_backbone()
+    variables = helpers.tiny_variables(network)
+    task, _ = helpers.make_task()
+    logits = adapt.create(method, network, input="logits")
+    with pytest.raises(types.InputError, match='input="features"'):
+      adapt.run.run(jax.random.key(0), logits, variables, task)
 
   def test_views_of_floats_are_refused(self):
     adapter = adapt.create("finetune", helpers.tiny_backbone())

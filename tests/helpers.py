@@ -60,6 +60,29 @@ def tiny_backbone(num_classes: int = 6) -> types.Backbone:
   return types.Backbone(init, apply, "tiny", num_classes)
 
 
+@functools.cache
+def plain_backbone() -> types.Backbone:
+  """No batch norm, no logits, a preprocessing of its own: one matrix product
+  of 8 px images."""
+
+  def init(key, images):
+    del images
+    return {"params": {"kernel": jax.random.normal(key, (192, 6))}}
+
+  def apply(variables, images, *, train, mask=None):
+    del train, mask
+    flat = images.reshape(len(images), -1)
+    return types.Outputs(None, flat @ variables["params"]["kernel"]), {}
+
+  return types.Backbone(
+    init,
+    apply,
+    "plain",
+    preprocess=types.Preprocess((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+    has_batch_stats=False,
+  )
+
+
 def tiny_variables(backbone: types.Backbone, seed: int = 0) -> types.Variables:
   """Variables whose batch norm is away from 0 and 1; the default precision."""
   images = jnp.zeros((1, 8, 8, 3))

@@ -74,7 +74,7 @@ ONLY_IN = {
   # A bar of its own would not know that stderr is a log.
   "tqdm": {"devices"},
 }
-NOWHERE = {"tensorflow", "torch", "pickle", "chex"}
+NOWHERE = {"tensorflow", "torch", "pickle"}
 # Files that may import one of them all the same: the pickles of others are
 # read by an unpickler that makes nothing but plain values.
 ALLOWED = {"data/containers/pickles.py": {"pickle"}}

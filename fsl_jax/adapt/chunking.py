@@ -52,7 +52,8 @@ def choose(
   ]
   key = (largest, task.num_ways, *shapes)
   free = _free_bytes()
-  if key not in chosen or chosen[key].size > 1 and chosen[key].num_bytes > free:
+  kept = chosen.get(key)
+  if kept is None or (kept.size > 1 and kept.num_bytes > free):
     chosen[key] = trial(
       adapter, variables, task, memory_bytes=free, largest=largest
     )

@@ -5,6 +5,7 @@ Source: section 3.1, equations 6 and 7, and the paper's code.
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -36,6 +37,7 @@ def embed(outputs: types.Outputs, *, input: str, relu: bool) -> jax.Array:
     InputError: for the logits of a network that has none.
   """
   x = types.logits_of(outputs) if input == "logits" else outputs.features
+  chex.assert_rank(x, 2)
   return jax.nn.relu(x) if relu else x
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -110,11 +111,13 @@ def _steps(adapter, state, task):
     empty = jnp.zeros((0,), jnp.float32)
     infos = types.AdaptInfo(empty, empty, empty, jnp.zeros((0,), bool))
   else:
-    state, infos = jax.lax.scan(
-      lambda carry, _: adapter.step(carry, task),
-      state,
-      length=adapter.num_steps,
-    )
+
+    def step(state, _):
+      state, info = adapter.step(state, task)
+      chex.assert_shape(jax.tree.leaves(info), ())
+      return state, info
+
+    state, infos = jax.lax.scan(step, state, length=adapter.num_steps)
   return state, infos
 
 

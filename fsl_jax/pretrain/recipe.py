@@ -9,6 +9,7 @@ import functools
 import math
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -295,6 +296,7 @@ class Recipe:
       {"params": params, **collections}, views, train=True, **grouping
     )
     logits = types.logits_of(outputs)
+    chex.assert_shape(logits, (*labels.shape, self.backbone.num_classes))
 
     def loss(y):
       return smoothed_cross_entropy(logits, y, self.config.label_smoothing)
