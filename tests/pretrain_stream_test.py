@@ -140,22 +140,17 @@ class Runs(NamedTuple):
 def runs(data_dir, tmp_path_factory) -> Runs:
   """The same run from memory and from disk, uninterrupted."""
   found = Runs({}, {})
-  make = recipe.make
+  steps = recipe.Recipe.steps
   for in_memory in (True, False):
     folder = tmp_path_factory.mktemp("run")
     traced = []
 
-    def counted(*arguments, traced=traced, **options):
-      made = make(*arguments, **options)
-
-      def steps(*inputs):
-        traced.append(inputs)
-        return made.steps(*inputs)
-
-      return made._replace(steps=steps)
+    def counted(*inputs, traced=traced):
+      traced.append(inputs)
+      return steps(*inputs)
 
     with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(recipe, "make", counted)
+      patch.setattr(recipe.Recipe, "steps", counted)
       train(data_dir, folder, in_memory=in_memory)
     found.folders[in_memory] = folder
     found.programs[in_memory] = len(traced)
