@@ -23,31 +23,32 @@ from fsl_jax.backbones import (
 MIN_SIZE_PX = 16  # for four halvings
 
 
-class _Network(NamedTuple):
-  """How a name becomes a network; one line of the table below."""
+class Network(NamedTuple):
+  """How a name becomes a network; a line of the table below."""
 
-  module: Callable[..., nn.Module]
+  module: Callable[..., nn.Module]  # of num_classes, dtype and its own options
   preprocess: types.Preprocess = types.Preprocess()
-  # Of published weights; such a network has a number of classes by default, and
-  # takes images of any size.
+  # Of published weights; such a network has ImageNet's 1000 classes by default,
+  # and takes images of any size.
   source: pretrained.Source | None = None
+  has_batch_stats: bool = True
 
 
 _NETWORKS = {
-  "conv64": _Network(conv64.Conv64),
-  "resnet12": _Network(resnet12.ResNet12),
-  "wrn_16_4": _Network(
+  "conv64": Network(conv64.Conv64),
+  "resnet12": Network(resnet12.ResNet12),
+  "wrn_16_4": Network(
     lambda **kw: wide_resnet.WideResNet(
       **({"blocks_per_group": 2, "widen": 4} | kw)
     )
   ),
-  "wrn_28_10": _Network(wide_resnet.WideResNet),
-  "efficientnet_lite0": _Network(
+  "wrn_28_10": Network(wide_resnet.WideResNet),
+  "efficientnet_lite0": Network(
     efficientnet_lite0.EfficientNetLite0,
     efficientnet_lite0.PREPROCESS,
     efficientnet_lite0.SOURCE,
   ),
-  "resnet152": _Network(resnet152.ResNet152, source=resnet152.SOURCE),
+  "resnet152": Network(resnet152.ResNet152, source=resnet152.SOURCE),
 }
 
 
@@ -140,7 +141,14 @@ def create(
     if weights is not None:
       init = _trained(init, name, network.source, os.fspath(weights))
   return types.Backbone(
-    init, apply, name, num_classes, image_size_px, config, preprocess
+    init,
+    apply,
+    name,
+    num_classes,
+    image_size_px,
+    config,
+    preprocess,
+    network.has_batch_stats,
   )
 
 
