@@ -30,7 +30,7 @@ from fsl_jax import (
   run_folder,
   types,
 )
-from fsl_jax.adapt import finetune, host_task, streamed
+from fsl_jax.adapt import host_task, streamed
 
 _SUBJECT = subject_flags.define()
 _RUN_DIR = command_line.define_path(
@@ -92,7 +92,9 @@ def main(argv: list[str]) -> None:
   variables, meta = _SUBJECT.restore()
   dataset = _SUBJECT.load(meta)
   episodes.sampler.check(dataset, _protocol())
-  config = finetune.FinetuneConfig(entropy_weight=0.0, epochs=_EPOCHS.value)
+  method = adapt.create(
+    "finetune", backbones.create(**meta["backbone"]), epochs=_EPOCHS.value
+  )
   folder = run_folder.RunFolder(
     run_dir,
     {
@@ -100,10 +102,10 @@ def main(argv: list[str]) -> None:
       "checkpoint": meta["digest"],
       "ways": _WAYS.value,
       "queries": _QUERIES.value,
-      "method": adapt.recorded(config),
+      "method": method.config,
     },
   )
-  programs = streamed.Programs(backbones.create(**meta["backbone"]), config)
+  programs = streamed.Programs(method)
   done = {point["shots"]: point for point in folder.read(_POINTS)}
   missing = [number for number in shots if number not in done]
   if missing:

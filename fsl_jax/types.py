@@ -439,6 +439,21 @@ class Diagnosis(NamedTuple):
   support_accuracy: jax.Array
 
 
+class Streamable(NamedTuple):
+  """What `adapt.streamed` needs of a method that starts from class means.
+
+  `embed(variables, images [M, ...]) -> [M, P]`, which the means are of.
+  `start(key, variables, means [N, P], present [N] bool) -> state` consumes the
+  key; `present` is False for a class without support. If the method takes
+  steps, the state has a field `key`, from which the order of images is drawn.
+  """
+
+  embed: Callable[[Variables, jax.Array], jax.Array]
+  start: Callable[[jax.Array, Variables, jax.Array, jax.Array], Any]
+  micro_batch: int  # images that have batch statistics of their own
+  uses_queries: bool  # whether `step` does
+
+
 class Adapter(NamedTuple):
   """A few-shot method as three pure functions of one episode (unbatched).
 
@@ -454,6 +469,7 @@ class Adapter(NamedTuple):
   name: str
   query_use: str  # what of the queries the method used, for reports
   config: Mapping[str, Any] | None = None  # its options, as JSON values
+  streamable: Streamable | None = None  # if it is
 
   def __hash__(self) -> int:
     """Of the functions; `config` is a dict."""

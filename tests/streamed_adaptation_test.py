@@ -1,5 +1,5 @@
-"""Support sets met batch by batch: the paper's method, and what comes of it
-where a set is more than one batch."""
+"""Support sets in batches: equal to the method itself where a set is one batch,
+and what a larger set changes."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fsl_jax import adapt, types
-from fsl_jax.adapt import finetune, host_task, streamed
+from fsl_jax.adapt import host_task, streamed
 
 BACKBONE = helpers.tiny_backbone()
 VARIABLES = helpers.tiny_variables(BACKBONE)
@@ -18,9 +18,10 @@ KEY = jax.random.key(3)
 # Large, so that a wrong update is seen.
 RATE = 1e-2
 METHODS = {
-  "support_init": {"epochs": 0},
-  "finetune": {"epochs": 3, "entropy_weight": 0.0},
-  "transductive_finetune": {"epochs": 3},
+  "prototype": {},
+  "support_init": {},
+  "finetune": {"epochs": 3, "learning_rate": RATE},
+  "transductive_finetune": {"epochs": 3, "learning_rate": RATE},
 }
 
 
@@ -55,21 +56,20 @@ def make(shots=(1, 2, 3), num_queries=7):
   )
 
 
-def config(method="finetune", **options):
-  return finetune.FinetuneConfig(
-    **({"learning_rate": RATE, "micro_batch": 4} | METHODS[method] | options)
-  )
+def create(method="finetune", **options):
+  options = {"micro_batch": 4} | METHODS[method] | options
+  return adapt.create(method, BACKBONE, **options)
 
 
 @functools.cache
-def programs(config, **sizes):
+def programs(adapter, **sizes):
   sizes = {"support_batch": 4, "query_batch": 4} | sizes
-  return streamed.Programs(BACKBONE, config, **sizes)
+  return streamed.Programs(adapter, **sizes)
 
 
-def run(config, task, **sizes):
+def run(adapter, task, **sizes):
   return streamed.run(
-    KEY, programs(config, **sizes), VARIABLES, task, progress=False
+    KEY, programs(adapter, **sizes), VARIABLES, task, progress=False
   )
 
 
@@ -77,12 +77,11 @@ def run(config, task, **sizes):
 @pytest.mark.parametrize("method", METHODS)
 def test_one_batch_is_the_method_itself(method, micro_batch):
   task, hosted = make()
-  options = config(method, micro_batch=micro_batch)
-  adapter = finetune.adapter(BACKBONE, options, name=method)
+  adapter = create(method, micro_batch=micro_batch)
   logits, infos = jax.jit(
     lambda variables, task: adapt.run.run(KEY, adapter, variables, task)
   )(VARIABLES, task)
-  outcome = run(options, hosted, support_batch=8, query_batch=8)
+  outcome = run(adapter, hosted, support_batch=8, query_batch=8)
   assert outcome.logits.dtype == np.float32
   np.testing.assert_allclose(outcome.logits, logits, atol=1e-5)
   # A tree, because what a method has not is None.
@@ -93,21 +92,21 @@ def test_one_batch_is_the_method_itself(method, micro_batch):
   )
 
 
-def test_initialisation_is_the_same_for_any_batch():
+@pytest.mark.parametrize("method", ["prototype", "support_init"])
+def test_initialisation_is_the_same_for_any_batch(method):
   task, hosted = make((1, 4, 6, 0))
-  options = config("support_init")
-  adapter = finetune.adapter(BACKBONE, options, name="support_init")
+  adapter = create(method)
   logits, _ = adapt.run.run(KEY, adapter, VARIABLES, task)
   assert (logits[:, 3] == adapt.finetune.losses.ABSENT_LOGIT).all()
   for size in (1, 3, 8, 12):
-    outcome = run(options, hosted, support_batch=size, query_batch=size)
+    outcome = run(adapter, hosted, support_batch=size, query_batch=size)
     np.testing.assert_allclose(outcome.logits, logits, atol=1e-5)
 
 
 def test_an_epoch_has_each_image_once_in_an_order_of_its_own():
   _, task = make((3, 4, 4))
   task = dataclasses.replace(task, support_images=Recorded(task.support_images))
-  outcome = run(config(), task)
+  outcome = run(create(), task)
   assert len(outcome.infos.support_loss) == 3 * 3
   chunks = task.support_images.asked
   assert {len(rows) for rows in chunks} == {4, 3}
@@ -121,7 +120,7 @@ def test_an_epoch_has_each_image_once_in_an_order_of_its_own():
 def test_queries_take_turns():
   _, task = make((4, 4), num_queries=7)
   task = dataclasses.replace(task, query_images=Recorded(task.query_images))
-  run(config("transductive_finetune"), task)
+  run(create("transductive_finetune"), task)
   *updates, first, last = task.query_images.asked
   # 3 epochs of 2 updates, 4 queries at a time; then 2 chunks to predict.
   np.testing.assert_array_equal(
@@ -135,9 +134,9 @@ def test_containers_make_no_difference(tmp_path):
   images = task.support_images
   path = tmp_path / "images.npy"
   np.save(path, images)
-  expected = run(config(), task).logits
+  expected = run(create(), task).logits
   for container in (Recorded(images), np.load(path, mmap_mode="r")):
-    outcome = run(config(), dataclasses.replace(task, support_images=container))
+    outcome = run(create(), dataclasses.replace(task, support_images=container))
     np.testing.assert_array_equal(outcome.logits, expected)
 
 
@@ -146,13 +145,12 @@ def test_the_padded_end_of_an_epoch_counts_as_what_it_holds():
   task, hosted = make((2, 3, 4))
   recorded = Recorded(hosted.support_images)
   hosted = dataclasses.replace(hosted, support_images=recorded)
-  options = config(epochs=1)
+  adapter = create(epochs=1)
   # Two micro-batches, so that the end also has one without any image.
-  outcome = run(options, hosted, support_batch=8)
+  outcome = run(adapter, hosted, support_batch=8)
   first, last = recorded.asked[2:]
   assert [len(first), len(last)] == [8, 1]
 
-  adapter = finetune.adapter(BACKBONE, options, name="finetune")
   state = jax.jit(adapter.init)(KEY, VARIABLES, task)
   step = jax.jit(adapter.step)
   for rows in (first, last):
@@ -173,7 +171,7 @@ def test_the_padded_end_of_an_epoch_counts_as_what_it_holds():
 
 def test_programs_do_not_grow_with_the_set():
   # A learning rate of its own, so that no other test has used its programs.
-  used = programs(config("transductive_finetune", learning_rate=2 * RATE))
+  used = programs(create("transductive_finetune", learning_rate=2 * RATE))
   made = []
   for shots in ((1, 2), (2, 3), (9, 12)):
     _, task = make(shots, num_queries=sum(shots))
@@ -190,9 +188,9 @@ def test_programs_do_not_grow_with_the_set():
 
 def test_updates_can_be_fewer():
   _, task = make((4, 4))
-  outcome = run(config(), task, max_updates=5)
+  outcome = run(create(), task, max_updates=5)
   assert len(outcome.infos.support_loss) == 5
-  full = run(config(), task)
+  full = run(create(), task)
   np.testing.assert_array_equal(
     outcome.infos.support_loss, full.infos.support_loss[:5]
   )
@@ -235,7 +233,13 @@ def test_tasks_that_do_not_fit(change, message):
 )
 def test_sizes_that_cannot_be(sizes, message):
   with pytest.raises(types.InputError, match=message):
-    programs(config(), **sizes)
+    programs(create(), **sizes)
+
+
+def test_a_method_that_does_not_start_from_class_means():
+  adapter = create()._replace(streamable=None)
+  with pytest.raises(types.InputError, match="finetune"):
+    streamed.Programs(adapter)
 
 
 def test_what_is_not_finite_is_named():
@@ -248,8 +252,8 @@ def test_what_is_not_finite_is_named():
   with pytest.raises(
     types.InputError, match=r"query 3 .*nor those of 0 others"
   ):
-    run(config(augment=False), hosted)
+    run(create(augment=False), hosted)
   support[2] = np.nan
   hosted = host_task.HostTask(support, labels, query, ways)
-  with pytest.raises(types.InputError, match=r"update 1 of 6 left the finite"):
-    run(config(augment=False), hosted)
+  with pytest.raises(types.InputError, match=r"update 1 of 6 diverged"):
+    run(create(augment=False), hosted)

@@ -106,6 +106,9 @@ def adapter(
     config.epochs,
     name,
     _query_use(backbone, config),
+    streamable=types.Streamable(
+      method.embed, method.start, config.micro_batch, config.is_transductive
+    ),
   )
 
 
@@ -164,11 +167,20 @@ class Method:
     self,
     key: jax.Array,
     variables: types.Variables,
-    head: heads.Head,
+    means: jax.Array,
     present: jax.Array,
   ) -> AdaptState:
-    """The state before the first step, of a head and its [N] bool classes."""
-    params = {"backbone": variables["params"], "head": head}
+    """The state before the first step: w_k = mean_k / ||mean_k||, b_k = 0.
+
+    Source: section 3.1, equation 6.
+
+    Args:
+      key: consumed.
+      variables: of the pre-trained network.
+      means: [N, P], of the embeddings of each class, un-normalised.
+      present: [N] bool, whether a class has support images.
+    """
+    params = {"backbone": variables["params"], "head": heads.of_means(means)}
     return AdaptState(
       params=params,
       collections=types.collections(variables),
@@ -184,7 +196,7 @@ class Method:
     return self.start(
       key,
       variables,
-      heads.support_init(embeddings, *support),
+      heads.class_means(embeddings, *support),
       heads.present_classes(*support),
     )
 

@@ -83,8 +83,12 @@ def support_init(
   The mean is of un-normalised embeddings; normalisation comes after (eq. 6).
   Arguments as for `class_means`.
   """
-  means = class_means(embeddings, labels, mask, num_ways)
-  return Head(l2_normalise(means), jnp.zeros(num_ways, means.dtype))
+  return of_means(class_means(embeddings, labels, mask, num_ways))
+
+
+def of_means(means: jax.Array) -> Head:
+  """The head of class means [N, P]: weights of length 1, biases 0."""
+  return Head(l2_normalise(means), jnp.zeros(means.shape[0], means.dtype))
 
 
 def classify(

@@ -48,14 +48,18 @@ def adapter(
     return micro_batches.apply(function, config.micro_batch, images)
 
   def init(key, variables, task):
-    del key  # Nothing here is random.
     support = (task.support_labels, task.support_mask, task.num_ways)
     embeddings = embed(variables, task.support_images)
-    return PrototypeState(
+    return start(
+      key,
       variables,
       heads.class_means(embeddings, *support),
       heads.present_classes(*support),
     )
+
+  def start(key, variables, means, present):
+    del key  # Nothing here is random.
+    return PrototypeState(variables, means, present)
 
   def step(state, task):
     del task
@@ -72,7 +76,10 @@ def adapter(
       scores = -_squared_distances(queries - centre, state.means - centre)
     return jnp.where(state.present[None], scores, losses.ABSENT_LOGIT)
 
-  return types.Adapter(init, step, predict, 0, name, "none")
+  streamable = types.Streamable(embed, start, config.micro_batch, False)
+  return types.Adapter(
+    init, step, predict, 0, name, "none", streamable=streamable
+  )
 
 
 def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
-"""Fine-tuning on support sets of any size, which stay in host memory.
+"""Methods on support sets of any size, which stay in host memory.
 
-The functions of `finetune`, applied to one batch at a time. A support set of at
+The functions of an adapter that is `types.Streamable`, applied to one batch at
+a time. A support set of at
 most `support_batch` images is one batch, as in the paper. A larger one is cut
 into `ceil(S / support_batch)` batches, in an order drawn anew in each epoch,
 and every batch is an update of its own; `epochs` stays the number of passes
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 
 from fsl_jax import devices, programs, random_words, types
-from fsl_jax.adapt import finetune, heads, host_task
+from fsl_jax.adapt import heads, host_task
 from fsl_jax.adapt import run as run_lib
 
 _NO_ROWS = np.arange(0)
@@ -51,7 +52,7 @@ def run(
     progress: shows a bar of the updates.
 
   Raises:
-    InputError: if parameters, losses or logits leave the finite numbers.
+    InputError: if parameters, losses or logits diverge (NaN or Inf).
   """
   state = programs.init(key, variables, task)
   state, infos = programs.update(state, task, progress=progress)
@@ -62,50 +63,55 @@ class Programs:
   """The three stages of the method, each compiled once for all set sizes.
 
   Args:
-    backbone: the network.
-    config: of the method.
+    adapter: the method.
     support_batch: images of an update, and of a chunk of the initialisation.
-      More than `config.micro_batch` must be a multiple of it.
+      Above the method's `micro_batch` it must be a multiple of it.
     query_batch: images of a query update, which take turns where there are
       more queries, and of a chunk of the prediction; likewise.
     max_updates: ends adaptation earlier; None is all epochs.
 
   Raises:
-    InputError: for a size out of range.
+    InputError: for a size out of range, or a method that is not streamable.
   """
 
   def __init__(
     self,
-    backbone: types.Backbone,
-    config: finetune.FinetuneConfig,
+    adapter: types.Adapter,
     *,
     support_batch: int = 75,
     query_batch: int = 75,
     max_updates: int | None = None,
   ):
+    if adapter.streamable is None:
+      raise types.InputError(
+        f"{adapter.name} does not start from class means, and cannot be "
+        "streamed"
+      )
+    micro_batch = adapter.streamable.micro_batch
     for name, size in (
       ("support_batch", support_batch),
       ("query_batch", query_batch),
     ):
       types.check_whole(name, size, at_least=1)
-      if size > config.micro_batch and size % config.micro_batch:
+      if size > micro_batch and size % micro_batch:
         raise types.InputError(
-          f"{name} must be a multiple of micro_batch ({config.micro_batch}) or "
-          f"below it, got {size}"
+          f"{name} must be a multiple of micro_batch ({micro_batch}) or below "
+          f"it, got {size}"
         )
     if max_updates is not None:
       types.check_whole("max_updates", max_updates)
-    self._config = config
+    self._num_epochs = adapter.num_steps
+    self._uses_queries = adapter.streamable.uses_queries
     self._support_batch = support_batch
     self._query_batch = query_batch
     self._max_updates = max_updates
     self._class_means, self._start, self._step, self._predict = _compiled(
-      finetune.Method(backbone, config)
+      adapter
     )
 
   def init(
     self, key: jax.Array, variables: types.Variables, task: host_task.HostTask
-  ) -> finetune.AdaptState:
+  ) -> Any:
     """Support-based initialisation, the mean of a class taken chunk by chunk.
 
     Args:
@@ -130,11 +136,11 @@ class Programs:
 
   def update(
     self,
-    state: finetune.AdaptState,
+    state: Any,
     task: host_task.HostTask,
     *,
     progress: bool = True,
-  ) -> tuple[finetune.AdaptState, types.AdaptInfo]:
+  ) -> tuple[Any, types.AdaptInfo]:
     """All updates; info of each, [num_updates] NumPy.
 
     Args:
@@ -143,16 +149,16 @@ class Programs:
       progress: shows a bar.
 
     Raises:
-      InputError: naming the update that left the finite numbers.
+      InputError: naming the update that diverged.
     """
     per_epoch = -(-len(task.support_labels) // self._support_batch)
-    total = self._config.epochs * per_epoch
+    total = self._num_epochs * per_epoch
     if self._max_updates is not None:
       total = min(total, self._max_updates)
     kinds = (np.float32, np.float32, np.float32, bool)
     columns: list[Any] = [np.zeros(total, kind) for kind in kinds]
     infos = types.AdaptInfo(*columns)
-    if total and not self._config.is_transductive:
+    if total and not self._uses_queries:
       infos = infos._replace(query_entropy=None)
 
     def step(rows):
@@ -160,16 +166,17 @@ class Programs:
       state, info = self._step(state, self._batch(task, *rows))
       return info
 
-    rows = itertools.islice(self._rows(state.key, task), total)
+    key = state.key if total else None
+    rows = itertools.islice(self._rows(key, task), total)
     results = devices.bar(
       _in_turn(step, rows), desc="updates", total=total, enabled=progress
     )
     for update, info in enumerate(results):
       if not info.is_finite:
         raise types.InputError(
-          f"update {update + 1} of {total} left the finite numbers (support "
-          f"loss {info.support_loss}); expected finite images and a small "
-          f"learning_rate, got {self._config.learning_rate}"
+          f"update {update + 1} of {total} diverged (NaN or Inf; support loss "
+          f"{info.support_loss}); expected finite images and a smaller "
+          "learning rate"
         )
       for column, value in zip(
         *map(jax.tree.leaves, (infos, info)), strict=True
@@ -177,9 +184,7 @@ class Programs:
         column[update] = value
     return state, infos
 
-  def predict(
-    self, state: finetune.AdaptState, task: host_task.HostTask
-  ) -> np.ndarray:
+  def predict(self, state: Any, task: host_task.HostTask) -> np.ndarray:
     """[T, N] float32 logits of the queries, unnormalised.
 
     Raises:
@@ -201,22 +206,22 @@ class Programs:
     return logits
 
   def _rows(
-    self, key: jax.Array, task: host_task.HostTask
+    self, key: Any, task: host_task.HostTask
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Support and query rows of each update, epoch after epoch."""
     num_support, num_query = len(task.support_labels), len(task.query_images)
     at_once = min(num_query, self._query_batch)
     first_query = 0
-    for epoch in range(self._config.epochs):
-      # Views go by position: a set that is one batch keeps its order, so that
-      # it meets the same ones as in `run.run`.
+    for epoch in range(self._num_epochs):
+      # Views depend on the position: a set that is one batch keeps its order,
+      # and has the same views as in `run.run`.
       if num_support <= self._support_batch:
         order = np.arange(num_support)
       else:
         order = _shuffled(key, epoch, num_support)
       for support in _chunks(order, self._support_batch):
         query = _NO_ROWS
-        if self._config.is_transductive:
+        if self._uses_queries:
           query = np.arange(first_query, first_query + at_once) % num_query
           first_query = (first_query + at_once) % num_query
         yield support, query
@@ -243,22 +248,19 @@ class Programs:
 
 
 @programs.kept
-def _compiled(method: finetune.Method) -> tuple[Callable[..., Any], ...]:
+def _compiled(adapter: types.Adapter) -> tuple[Callable[..., Any], ...]:
+  assert adapter.streamable is not None
+  embed, start, *_ = adapter.streamable
+
   def class_means(variables, task):
     return heads.class_means(
-      method.embed(variables, task.support_images),
+      embed(variables, task.support_images),
       task.support_labels,
       task.support_mask,
       task.num_ways,
     )
 
-  def start(key, variables, means, present):
-    # Of a mean that is its class's only image.
-    num_ways = len(means)
-    head = heads.support_init(means, np.arange(num_ways), present, num_ways)
-    return method.start(key, variables, head, present)
-
-  functions = (class_means, start, method.step, method.predict)
+  functions = (class_means, start, adapter.step, adapter.predict)
   return tuple(jax.jit(function) for function in functions)
 
 
@@ -267,12 +269,11 @@ def _in_turn(
 ) -> Iterator[Any]:
   """Results of each batch as NumPy, in order.
 
-  The next batch is read and handed over before the results of one are waited
-  for: the device has work, and memory holds two batches, however fast they
-  are read.
+  A batch is dispatched before the results of the one before it are awaited: the
+  device is never idle, and memory holds two batches.
   """
-  handed_over = itertools.chain(map(function, batches), [None])
-  for result, _ in itertools.pairwise(handed_over):
+  dispatched = itertools.chain(map(function, batches), [None])
+  for result, _ in itertools.pairwise(dispatched):
     yield jax.device_get(result)
 
 
