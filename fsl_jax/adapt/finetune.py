@@ -1,8 +1,9 @@
 """Support-based initialisation, fine-tuning, transductive fine-tuning.
 
-One adapter serves all three: initialisation is no step, fine-tuning is no
-query pass. Source: section 3 and the paper's code for what the text leaves
-open (alternating updates, augmentation, batch statistics, micro-batches).
+One adapter implements all three: initialisation takes no step, fine-tuning has
+no query update. `Method.step` is one epoch, with two of the published 50
+updates. Source: section 3, and the paper's code for what the text leaves open
+(alternating updates, augmentation, batch statistics, micro-batches).
 """
 
 import dataclasses
@@ -75,7 +76,7 @@ class FinetuneConfig:
 
 
 class AdaptState(NamedTuple):
-  """What one episode carries from step to step."""
+  """What is carried from step to step, for one episode."""
 
   params: Any  # {"backbone": ..., "head": Head}
   collections: (
@@ -84,7 +85,7 @@ class AdaptState(NamedTuple):
   optimizer_state: Any  # of the trainable part of params
   present: jax.Array  # [N] bool
   key: jax.Array
-  step: jax.Array  # [] int32, steps done: epochs of up to two updates
+  step: jax.Array  # [] int32, epochs done
 
 
 class _Batch(NamedTuple):
@@ -97,7 +98,7 @@ class _Batch(NamedTuple):
 def adapter(
   backbone: types.Backbone, config: FinetuneConfig, *, name: str
 ) -> types.Adapter:
-  """The method as `Adapter`, over a network and with its choices made."""
+  """The method over a network, as an `Adapter`."""
   method = Method(backbone, config)
   return types.Adapter(
     method.init,
@@ -114,9 +115,11 @@ def adapter(
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """The functions of the adapter, and the two that `init` is made of.
+  """The functions of the adapter, pure and of one episode.
 
-  Nothing in it changes; `init`, `step`, `predict` are those of an `Adapter`.
+  Attributes:
+    backbone: the network.
+    config: the options.
   """
 
   backbone: types.Backbone
@@ -155,7 +158,7 @@ class Method:
   def _prepare(self, images):
     return augment.prepare(images, self.backbone.preprocess)
 
-  def embed(self, variables: types.Variables, images: jax.Array) -> jax.Array:
+  def embed(self, variables: types.Variables, images: types.Array) -> jax.Array:
     """Images [M, H, W, C] -> [M, P], input of the head; not augmented."""
 
     def embed(images):
@@ -190,7 +193,10 @@ class Method:
       step=jnp.zeros((), jnp.int32),
     )
 
-  def init(self, key, variables, task):
+  def init(
+    self, key: jax.Array, variables: types.Variables, task: types.Task
+  ) -> AdaptState:
+    """The state before the first step; the key is consumed."""
     embeddings = self.embed(variables, task.support_images)
     support = (task.support_labels, task.support_mask, task.num_ways)
     return self.start(
@@ -201,7 +207,7 @@ class Method:
     )
 
   def _views(self, key, batch):
-    """What a step sees of a micro-batch; 0 where it is masked out."""
+    """Input of the network for a micro-batch; 0 where it is masked out."""
     if self.config.augment:
       views = augment.random_views(
         key,
@@ -214,7 +220,13 @@ class Method:
     return micro_batches.blank(views, batch.mask)
 
   def _gradients(self, state, key, images, labels, mask, example_loss):
-    """Accumulates over micro-batches: gradients, statistics, loss, hits."""
+    """Accumulates over the micro-batches of one update.
+
+    Returns:
+      The gradient of the mean of `example_loss` over the unmasked images, the
+      collections with updated batch statistics, that mean [] and the fraction
+      of images [] that are classified correctly.
+    """
     total = jnp.maximum(mask.sum(), 1)
     trainable = self._trainable(state.params)
 
@@ -295,7 +307,35 @@ class Method:
     gradient = jax.tree.map(lambda g: (g * weight).astype(g.dtype), gradient)
     return gradient, state._replace(collections=collections), loss
 
-  def step(self, state, task):
+  def step(
+    self, state: AdaptState, task: types.Task
+  ) -> tuple[AdaptState, types.AdaptInfo]:
+    """One epoch: an update on the support set, then one on the queries.
+
+    With the loss of equation 8, theta for all weights of network and head, and
+    views v of the images that are drawn anew for each update,
+
+        theta <- Adam(theta, grad mean_s -log p_theta(y_s | v_s))
+        theta <- Adam(theta, weight grad mean_q H(p_theta(. | v_q)))
+
+    with a single Adam state, so 25 epochs are 50 updates. Gradients are
+    accumulated over micro-batches of 75 images, each normalised with its own
+    batch statistics, which also update the running ones; neither depends on
+    padding. Inductive fine-tuning makes the first update alone;
+    `updates="joint"` makes one with the sum of both gradients.
+
+    Source: section 3.2, equation 8; alternation, micro-batches and statistics
+    are those of the paper's code.
+
+    Args:
+      state: of `init`, or of the step before.
+      task: support [S, H, W, C] with labels [S] in [0, N), queries
+        [T, H, W, C]; uint8 unless `augment` is off.
+
+    Returns:
+      The new state of the same shapes and dtypes, and infos, [] each, of the
+      losses before their updates.
+    """
     key = jax.random.fold_in(state.key, state.step)
     support_key, query_key = jax.random.split(key)
     gradient, collections, support_loss, support_accuracy = self._gradients(
@@ -328,7 +368,9 @@ class Method:
     )
     return state._replace(step=state.step + 1), info
 
-  def predict(self, state, task):
+  def predict(self, state: AdaptState, task: types.Task) -> jax.Array:
+    """[T, N] float32 logits, un-augmented and with running statistics."""
+
     def logits(images):
       return self._head_logits(
         state.params,

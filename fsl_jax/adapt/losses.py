@@ -24,6 +24,7 @@ def cross_entropy(logits: types.Array, labels: types.Array) -> jax.Array:
   Returns:
     [M], at least 0.
   """
+  # optax's rounds differently, which 50 updates of Adam would amplify.
   log_p = jax.nn.log_softmax(logits)
   return -jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
 
@@ -45,6 +46,6 @@ def entropy(logits: types.Array) -> jax.Array:
 
 @functools.partial(jax.jit, inline=True)
 def masked_mean(values: types.Array, mask: types.Array) -> jax.Array:
-  """Mean of `values` [M] where `mask` [M] is True; 0 if it nowhere is."""
+  """Mean of `values` [M] where `mask` [M] is True; 0 if it is all False."""
   total = jnp.where(mask, values, 0).sum()
   return total / jnp.maximum(mask.sum(), 1).astype(values.dtype)

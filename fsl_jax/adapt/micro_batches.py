@@ -1,4 +1,4 @@
-"""Cuts a masked batch into micro-batches of a fixed size."""
+"""Splits a masked batch into micro-batches of a fixed size."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def blank(values: types.Array, mask: types.Array) -> jax.Array:
   return jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
 
 
-def split(size: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+def split(size: int, *arrays: types.Array) -> tuple[jax.Array, ...]:
   """[M, ...] -> [ceil(M / size), size, ...], the end padded with zeros.
 
   A batch of at most `size` stays one micro-batch of its own length. The last
@@ -49,14 +49,14 @@ def accumulate(
 ) -> Any:
   """`body(carry, chunk)` over the micro-batches that hold an image.
 
-  Padding comes last, so the loop ends early, at a time that is known only when
-  the program runs: an episode costs what its own images cost, whatever it was
-  filled up to. It cannot be differentiated; take gradients inside `body`.
+  Padding comes last, so the loop ends early, after a number of iterations that
+  is known only when the program runs: the cost of an episode does not depend on
+  its padding. The loop cannot be differentiated; take gradients inside `body`.
 
   Args:
     body: a function of the carry and one micro-batch, to the next carry.
     carry: at the start.
-    chunks: as `split` makes them.
+    chunks: as made by `split`.
     mask: [M] bool, of the images before they were split.
   """
   count, size = jax.tree.leaves(chunks)[0].shape[:2]
@@ -76,14 +76,14 @@ def accumulate(
 
 
 def apply(
-  function: Callable[[jax.Array], jax.Array], size: int, images: jax.Array
+  function: Callable[[jax.Array], jax.Array], size: int, images: types.Array
 ) -> jax.Array:
   """`function` over micro-batches of `images` [M, ...], results rejoined.
 
-  For functions that treat each image alone; bounds the memory of big batches.
+  For functions that treat images independently; bounds the memory.
   """
   if images.shape[0] == 0:
-    return function(images)
+    return function(jnp.asarray(images))
   (chunks,) = split(size, images)
   _, results = fold(lambda carry, x: (carry, function(x)), None, chunks)
   flat = results.reshape(-1, *results.shape[2:])
