@@ -2,8 +2,8 @@
 
 Source: the paper's code (fastai v1's transforms), in its order: reflect-pad,
 brightness, contrast, horizontal flip, random crop, normalisation. Pure
-functions on the device; the draw of an image depends on its key and position
-alone, so padding a batch changes nothing for the images before the padding.
+functions on the device; the random numbers of an image depend on the key and
+its position alone, so padding a batch does not change the images before it.
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ def check_normalised(name: str, images: types.Array) -> None:
   """Raises InputError for colour images whose floats are pixels in [0, 255].
 
   Normalised ones have negative values and none far above 2. Values that are
-  not concrete, and features, are taken as they are.
+  not concrete, and features, are not checked.
   """
   if (
     not jnp.issubdtype(images.dtype, jnp.floating)
@@ -102,8 +102,8 @@ def random_views(
     key: consumed.
     images: [M, H, W, C] uint8 in [0, 255].
     config: ranges; None is the published ones.
-    positions: [M] int32, of each image in the batch that these are a part of;
-      the draws go by it. None is 0 to M - 1.
+    positions: [M] int32, of each image in the batch that these are a part of,
+      on which its random numbers depend. None is 0 to M - 1.
     preprocess: of the network.
 
   Returns:

@@ -69,11 +69,11 @@ def save(path: str | pathlib.Path, tree: Any, meta: dict[str, Any]) -> None:
   arrays = jax.tree.map(np.asarray, jax.device_get(_plain(tree)))
   meta |= {_META_DIGEST: _digest_json(meta), _DIGEST: digest(arrays)}
   try:
-    # Whatever its options are told, orbax has all processes meet in a save.
+    # Whatever its options, orbax synchronises all processes in a save.
     with _orbax() as orbax:
       orbax.save(str(path), arrays, custom_metadata=meta)
   except (ValueError, RuntimeError) as error:
-    # TensorStore's own types and words for what the system said.
+    # TensorStore has types and messages of its own for system errors.
     if "RESOURCE_EXHAUSTED" in str(error) or "No space" in str(error):
       raise OSError(
         errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)
@@ -107,7 +107,7 @@ def restore(
       "fsl_jax.pretrain.run (checkpoints/best) or fsl_jax.checkpoint.save"
     )
   try:
-    # Orbax reads it in threads, which would end in an error of their own.
+    # Orbax reads it in threads, whose errors would be printed separately.
     for file in (path / _METADATA, *path.glob("*/_METADATA")):
       json_files.parse(file.read_bytes())
     with _orbax(alone=True) as orbax:

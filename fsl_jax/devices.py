@@ -62,7 +62,7 @@ def place(mesh: jax.sharding.Mesh, spec: PartitionSpec, tree: Any) -> Any:
       sharding(mesh, spec), x, shape
     )
 
-  # Asked for by name, though JAX counts it as explicit in one process only.
+  # Explicit, though JAX counts it as explicit in one process only.
   with jax.transfer_guard("allow"):
     return jax.tree.map(of_array, jax.device_get(tree))
 
@@ -84,8 +84,8 @@ def apart(
     mesh=mesh,
     in_specs=specs,
     out_specs=ROWS,
-    # Checked, a gradient with respect to what is the same on all devices is
-    # summed over them: episodes would train each other.
+    # With the check, a gradient with respect to a replicated value is summed
+    # over the devices, and so over episodes.
     check_vma=False,
   )
 
@@ -108,8 +108,7 @@ def is_first_process() -> bool:
 
 
 def bar(items: Any = None, *, enabled: bool = True, **options: Any) -> Any:
-  """A tqdm bar of process 0, if stderr is a terminal: a log would get a line
-  for every step of it.
+  """A tqdm bar of process 0, if stderr is a terminal.
 
   Args:
     items: what it iterates over; None if its `update` is called.

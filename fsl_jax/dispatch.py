@@ -1,4 +1,4 @@
-"""Batches of episodes on all devices: what is handed over, what comes back."""
+"""Runs batches of episodes on all devices, one batch ahead of the results."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from fsl_jax.episodes import feeder
 
 
 class Results(NamedTuple):
-  """Of the episodes of a batch, wherever they were computed."""
+  """Results of a batch of episodes, from all devices."""
 
   indices: types.Array  # [B] int32
   class_ids: types.Array  # [B, N] int32
@@ -30,15 +30,15 @@ class Results(NamedTuple):
 
 
 class Dispatcher:
-  """Hands batches to the devices, every method on each.
+  """Runs all methods on batches of episodes.
 
   Args:
     programs: the methods over `mesh`, by name, as `batched.compile` makes them.
     variables: of the pre-trained backbone.
     seed: of the adaptation.
     mesh: all devices.
-    extractor: network of the hardness, where a batch has no embeddings to
-      judge it by; None leaves it out.
+    extractor: feature extractor of the hardness, for batches without
+      embeddings; None leaves hardness out.
     extractor_variables: of `extractor`; None takes `variables`.
   """
 
@@ -70,7 +70,7 @@ class Dispatcher:
     self._by_embeddings = _by_embeddings(mesh)
 
   def __call__(self, batch: feeder.Batch) -> Results:
-    """Arrays that every process can read, without waiting for them.
+    """Dispatches a batch, and returns arrays that every process can read.
 
     Args:
       batch: this process's rows.
@@ -116,11 +116,11 @@ class Dispatcher:
   def stream(self, batches: Iterable[feeder.Batch]) -> Iterator[Results]:
     """Results of each batch as NumPy, in order.
 
-    The next batch is handed over before the results of one are waited for, so
-    that the devices have work while these are scored.
+    A batch is dispatched before the results of the one before it are awaited,
+    so that the devices are busy while these are scored.
     """
-    handed_over = itertools.chain(map(self, batches), [None])
-    for results, _ in itertools.pairwise(handed_over):
+    dispatched = itertools.chain(map(self, batches), [None])
+    for results, _ in itertools.pairwise(dispatched):
       yield jax.device_get(results)
 
 

@@ -1,8 +1,8 @@
-"""What a network says of each image of a split, computed once.
+"""The outputs of a frozen network for all images of a split, computed once.
 
-Methods that leave the network as it is need no more of an image than its
-logits and features. Kept for the whole split, they make thousands of episodes
-cost what a few cost otherwise.
+Methods that do not change the network need only the logits and features of an
+image. With these cached, the network is run once per image and not once per
+episode.
 """
 
 import functools
@@ -30,7 +30,7 @@ from fsl_jax import (
 )
 
 _BATCH_SIZE = 256
-_FORMAT = 1  # of the files; a new one makes old files nobody's
+_FORMAT = 1  # of the files; another one invalidates old cache entries
 
 
 def extract(
@@ -56,10 +56,10 @@ def extract(
     backbone: the network.
     variables: its weights.
     dataset: split of images.
-    cache_dir: folder where the outputs are kept, as one file whose name is a
+    cache_dir: folder where the outputs are cached, as one file whose name is a
       digest of the weights, the network and its precision, the preprocessing,
-      the data, the platform and the versions; any other of these means another
-      file. If it cannot be written, a warning says so. None keeps nothing.
+      data, platform and versions. If it cannot be written, there is a warning.
+      None caches nothing.
     progress: shows a bar.
 
   Returns:
@@ -67,13 +67,13 @@ def extract(
     fingerprint is the digest.
 
   Raises:
-    InputError: if the outputs are not finite, a kept file is damaged, or
-      outputs of a network without a `config`, which names it, are to be kept.
+    InputError: if the outputs are not finite, a cached file is damaged, or
+      `cache_dir` is given for a network without a `config`.
   """
   if cache_dir is not None and backbone.config is None:
     raise types.InputError(
-      f"outputs of {backbone.name} cannot be kept: its config is None, so they "
-      "could not be told from those of another network"
+      f"outputs of {backbone.name} cannot be cached: its config is None, so "
+      "they could not be distinguished from those of another network"
     )
   folder = None if cache_dir is None else paths.local(cache_dir, "cache_dir")
   key = _key(backbone, variables, dataset)
@@ -91,10 +91,10 @@ def extract(
     if path is not None:
       try:
         _write(path, outputs)
-        # Mapped, as the next run finds them: run folders tell the two apart.
+        # Mapped, as in the next run: the digest of a run folder depends on it.
         outputs = _read(path, shape)
       except OSError as error:
-        warnings.warn(f"features are not kept: {error}", stacklevel=2)
+        warnings.warn(f"features are not cached: {error}", stacklevel=2)
   return dataset.with_features(outputs, fingerprint=key)
 
 
@@ -104,7 +104,7 @@ def _compute(
   dataset: types.ClassIndexed,
   progress: bool,
 ) -> np.ndarray:
-  # Of this process alone: each has all of the split, and keeps all of it.
+  # Devices of this process alone: each process computes the whole split.
   mesh = devices.mesh(jax.local_devices())
   program = _program(backbone, mesh)
   variables = devices.place(mesh, devices.SAME, variables)
@@ -115,11 +115,11 @@ def _compute(
     total=n, desc="features", unit="image", enabled=progress
   ) as bar:
     for start in range(0, n, batch_size):
-      # The last batch is filled up, so that there is one program.
+      # The last batch is padded, so that there is one program.
       rows = np.minimum(np.arange(start, start + batch_size), n - 1)
       images = devices.place(mesh, devices.ROWS, dataset.images[rows])
       parts.append(program(variables, images))
-      # One batch behind, so that the device has work while this one waits.
+      # One batch behind, so that the device stays busy.
       if len(parts) > 1:
         parts[-2] = jax.device_get(parts[-2])
       bar.update(min(batch_size, n - start))
@@ -169,8 +169,8 @@ def _key(
 def data_digest(dataset: types.ClassIndexed) -> str:
   """Hex digest of the images and classes of a split.
 
-  Pixels mapped from a prepared data set's file, or streamed from it, are known
-  by the fingerprint; an array in memory may have been made of them.
+  The fingerprint identifies pixels that are memory-mapped or streamed from a
+  prepared data set; the content of an array in memory is hashed.
   """
   images = dataset.images
   known = [
@@ -206,12 +206,12 @@ def _read(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:
     outputs = np.load(path, mmap_mode="r", allow_pickle=False)
   except (ValueError, OSError, EOFError) as error:
     raise types.InputError(
-      f"{path} is damaged ({error}); remove it and it is made again"
+      f"{path} is damaged ({error}); remove it, and it is computed again"
     ) from error
   if outputs.shape != shape or outputs.dtype != np.float32:
     raise types.InputError(
       f"{path} is damaged: it has {list(outputs.shape)} {outputs.dtype}, "
-      f"expected {list(shape)} float32; remove it and it is made again"
+      f"expected {list(shape)} float32; remove it, and it is computed again"
     )
   return outputs
 

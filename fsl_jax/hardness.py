@@ -1,4 +1,4 @@
-"""How hard an episode is, whatever method is used on it.
+"""Hardness of an episode, independent of the method that is evaluated.
 
 Source: section 4.4, equation 9, and the paper's code: the extractor's logits
 are normalised without a ReLU, and the softmax of cosines has temperature 1.
@@ -23,7 +23,7 @@ ExtractFn = Callable[[types.Variables, types.Array], jax.Array]
 
 
 class Queries(NamedTuple):
-  """What fixed embeddings say of each query of an episode."""
+  """Hardness of each query of an episode, from fixed embeddings."""
 
   log_odds: jax.Array  # [T] float32, nats
   predictions: jax.Array  # [T] int32 in [0, N), the nearest class mean
@@ -59,7 +59,7 @@ def of_queries(
   )
 
 
-# Compiled by itself: `jax.debug_infs` looks at what is in between otherwise.
+# Compiled, since `jax.debug_infs` would otherwise check intermediate results.
 @functools.partial(jax.jit, static_argnums=5, inline=True)
 def _of_queries(
   support, support_labels, support_mask, query, query_labels, num_ways
@@ -194,9 +194,9 @@ def line_interval(
   """Percentile bootstrap of `fit_line` through the episodes of all protocols.
 
   The episodes of each protocol are resampled among themselves, so the numbers
-  of episodes stay as they are; the classes are taken as given. None where
-  `fit_line` gives None. Slope and intercept are NaN where a resample has no
-  line, which happens to a handful of episodes only; area is NaN also where the
+  of episodes stay as they are; the interval is conditional on the classes. None
+  where `fit_line` gives None. Slope and intercept are NaN if a resample has no
+  line, which happens with a handful of episodes only; area is NaN also if the
   line of a resample encloses none.
 
   Args:
@@ -214,7 +214,7 @@ def line_interval(
 
 
 class AreaDifference(NamedTuple):
-  """The area of one method less that of another, on the same episodes."""
+  """The area of one method minus that of another, on the same episodes."""
 
   area: float  # percent times nats
   interval: tuple[float, float]  # 95 %
@@ -229,11 +229,11 @@ def area_difference(
   num_resamples: int = 1000,
   seed: int = 0,
 ) -> AreaDifference | None:
-  """Area of `accuracy` less that of `other`, with a paired bootstrap.
+  """Area of `accuracy` minus that of `other`, with a paired bootstrap.
 
-  Each resample draws the same episodes for both. What makes episodes differ is
-  common to them, so that the interval is often a fraction of what those of the
-  two areas suggest. None where either has no line, or no area.
+  Each resample draws the same episodes for both, so that variation between
+  episodes cancels and the interval is often much narrower than those of the two
+  areas. None if either has no line or no area.
 
   Args:
     hardness: one [n_p] per protocol p, nats, of the episodes of both.
@@ -276,7 +276,7 @@ def _resampled(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
   """Slope, intercept and area of each resample, [num_resamples] each.
 
-  Of equal numbers of episodes and one seed, resamples are of the same episodes.
+  With equal numbers of episodes and one seed, the same episodes are resampled.
   """
   types.check_whole("num_resamples", num_resamples, at_least=1)
   _check_same(hardness, accuracy)

@@ -1,8 +1,8 @@
-"""Compiled programs, kept from call to call.
+"""A cache of compiled programs.
 
-`jax.jit` compiles once for each function object and each shape. What makes a
-new function at every call, such as a method over a network, would have it
-compiled at every call.
+`jax.jit` compiles once for each function object and each shape. A factory that
+returns a new function at every call, such as that of a method, would cause a
+compilation at every call.
 """
 
 import functools
@@ -16,15 +16,15 @@ import numpy as np
 NUM_KEPT = 32
 
 kept = functools.lru_cache(maxsize=NUM_KEPT)
-"""Decorates what makes functions: equal arguments give the same ones again."""
+"""Decorates a factory of functions, which is cached by its arguments."""
 
 
 class Checked:
-  """A compiled function that first looks at its arguments.
+  """A compiled function that first checks its arguments.
 
   Args:
     function: of arrays.
-    check: of the same arguments, for what is not traced; raises.
+    check: of the same arguments, outside of tracing; raises.
     **options: of `jax.jit`.
   """
 
@@ -46,5 +46,5 @@ class Checked:
 
 
 def _placed(x: Any) -> Any:
-  # By name, which `jax.transfer_guard("disallow")` allows.
+  # An explicit transfer, which `jax.transfer_guard("disallow")` allows.
   return jax.device_put(x) if isinstance(x, np.ndarray) else x

@@ -4,8 +4,8 @@ A run that was killed continues when the same command is given again. That is
 safe only if nothing that shapes the numbers has changed, so the folder holds
 the resolved configuration and refuses another one.
 
-Files that are read again carry digests (`json_files`), so that damage gives no
-other numbers. A folder of an earlier version has none, and is given none.
+Files that are read again carry digests (`json_files`), so that damage is
+detected. A folder of an earlier version has none, and gets none.
 
 Of several processes of a run the first one writes, and all read: the folder
 must be on storage that all of them see. Each method is called by all processes
@@ -31,7 +31,7 @@ _PROVENANCE = "provenance.json"
 
 
 class Files:
-  """What a run folder holds, read without a lock while others may write.
+  """The files of a run folder, read without a lock while others may write.
 
   `config.json` is the resolved configuration, `provenance.json` the versions,
   commit and device of every start. Records are JSON lines.

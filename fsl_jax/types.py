@@ -1,4 +1,4 @@
-"""The types that the stages hand to each other, and the legend of their shapes.
+"""The types that the stages exchange, and the legend of their shapes.
 
 Legend, used by name in every docstring of the library:
 
@@ -39,8 +39,8 @@ def collections(variables: Variables) -> dict[str, Any]:
 
 
 class InputError(ValueError):
-  """Something the user gave is wrong; the message is one sentence that says
-  what was wrong, where, and what was expected. Scripts print it bare."""
+  """Wrong input from the user. The message is one sentence: what was wrong,
+  where, and what was expected. Scripts print it without a traceback."""
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
@@ -82,7 +82,7 @@ def check_size_px(name: str, value: Any, *, at_least: int = 1) -> None:
 
 
 def is_concrete(*arrays: Array) -> bool:
-  """Whether values can be looked at: not traced, nor with other processes."""
+  """Whether values can be read: not traced, nor held by other processes."""
   return not any(
     isinstance(x, jax.core.Tracer)
     or (isinstance(x, jax.Array) and not x.is_fully_addressable)
@@ -93,7 +93,7 @@ def is_concrete(*arrays: Array) -> bool:
 def check_labels(name: str, labels: Array, mask: Array, num_ways: int) -> None:
   """Raises InputError unless the labels of a mask are whole, in [0, num_ways).
 
-  Values that are not concrete are taken as they are.
+  Values that are not concrete are not checked.
   """
   if labels.shape != mask.shape or labels.dtype.kind not in "iu":
     raise InputError(
@@ -112,7 +112,7 @@ def check_labels(name: str, labels: Array, mask: Array, num_ways: int) -> None:
 
 class Images(Protocol):
   """[n, H, W, 3] uint8 in [0, 255], or [n, D] float32 features: an array, or
-  what is read like one."""
+  an object that is indexed like one."""
 
   @property
   def shape(self) -> tuple[int, ...]: ...
@@ -138,9 +138,9 @@ class ClassIndexed:
       is indexed with. Or [n, D] float32, what `features.extract` made of them.
     class_ids: [n] int32 in [0, num_classes), ascending.
     class_names: one name per class of this split.
-    image_ids: one name per image that says which picture it was. The order
-      within a class does not follow it but the pixels, so that an episode does
-      not depend on the container that the data came in.
+    image_ids: one name per image, which identifies its source. The order within
+      a class follows the pixels and not the names, so that episodes do not
+      depend on the container that the data came in.
     name: data set, such as "icons".
     split: "base", "val", "novel" or "base+val".
     fingerprint: hex digest of the pixels and labels of the prepared data set,
@@ -211,7 +211,7 @@ class ClassIndexed:
     return self._groups[1]
 
   def group_names(self) -> tuple[str, ...]:
-    """Sorted: what ids have before the first "/", such as the pack of an
+    """Sorted prefixes of the ids, up to the first "/", such as the pack of an
     icon."""
     return self._groups[0]
 
@@ -251,23 +251,23 @@ class ClassIndexed:
   def with_features(
     self, features: np.ndarray, fingerprint: str | None = None
   ) -> "ClassIndexed":
-    """The same split, from which the same episodes are drawn.
+    """The same split, with the same episodes.
 
     Args:
-      features: [n, D] float32, in the place of the images.
+      features: [n, D] float32, in place of the images.
       fingerprint: of the result; None is that of the images.
     """
     return dataclasses.replace(
       self,
       images=features,
       fingerprint=self.fingerprint if fingerprint is None else fingerprint,
-      # Of the images: equal features may be those of different ones.
+      # Those of the images: different images may have equal features.
       digests=self.image_digests() if self.is_in_memory else self.digests,
     )
 
   @functools.cached_property
   def pools(self) -> dict[Any, Any]:
-    """What `episodes.pools` keeps between draws, by protocol."""
+    """Cache of `episodes.pools`, by protocol."""
     return {}
 
   def class_offsets(self) -> np.ndarray:
@@ -286,11 +286,12 @@ class ClassIndexed:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What a method may see of an episode. Query labels are not in it.
+  """The part of an episode that a method receives: no query labels.
 
-  Padding comes last, because random views and micro-batches go by position; a
-  masked-out image then changes nothing, whatever its pixels and label. A class
-  without a support image is absent and never predicted: its logits are -1e30.
+  Padding comes last, because random views and micro-batches depend on the
+  position; a masked-out image then changes nothing, whatever its pixels and
+  label. A class without a support image is absent and never predicted: its
+  logits are -1e30.
 
   Attributes:
     support_images: [S, H, W, C] uint8 in [0, 255], or float32 that is taken as
@@ -313,12 +314,12 @@ class Task:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Episode:
-  """A task together with what only the evaluation may see.
+  """A task together with the query labels, which only the evaluation receives.
 
   Attributes:
-    task: what the method gets.
+    task: for the method.
     query_labels: [T] int32 in [0, N); 0 where `task.query_mask` is False.
-    index: [] int32, the i it was drawn with.
+    index: [] int32, i of this episode.
     class_ids: [N] int32, data set classes behind the labels 0 to N - 1.
     support_rows: [S] int32 rows of `ClassIndexed.images`; 0 where padded.
     query_rows: [T] int32.
@@ -402,7 +403,7 @@ class Backbone(NamedTuple):
   has_batch_stats: bool = True
 
   def __hash__(self) -> int:
-    """Of the functions; `config` is a dict."""
+    """Hash of the functions, since `config` is a dict."""
     return hash((self.init, self.apply))
 
 
@@ -417,11 +418,11 @@ def logits_of(outputs: Outputs) -> jax.Array:
 
 
 class AdaptInfo(NamedTuple):
-  """What one step of adaptation looked like; [] float32 unless said.
+  """Measurements of one step of adaptation; [] float32 unless stated.
 
-  Losses are those before the step's update, on the images the step saw
-  (augmented, batch statistics). None where a method has no such thing, not
-  NaN, which `jax.debug_nans` would stop at.
+  Losses are those before the step's update, on the input of the step
+  (augmented, batch statistics). A field that a method does not have is None,
+  since `jax.debug_nans` would raise for NaN.
   """
 
   support_loss: jax.Array | None  # cross-entropy, nats
@@ -431,7 +432,7 @@ class AdaptInfo(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-  """What adaptation did to the answers of one episode."""
+  """Predictions before adaptation and fit to the support, for one episode."""
 
   initial_predictions: jax.Array  # [T] int32 in [0, N), before the first step
   # [] float32, fraction of the support that is classified correctly after the
@@ -467,12 +468,12 @@ class Adapter(NamedTuple):
   predict: Callable[[Any, Task], jax.Array]
   num_steps: int
   name: str
-  query_use: str  # what of the queries the method used, for reports
+  query_use: str  # which query information is used: "none" is inductive
   config: Mapping[str, Any] | None = None  # its options, as JSON values
   streamable: Streamable | None = None  # if it is
 
   def __hash__(self) -> int:
-    """Of the functions; `config` is a dict."""
+    """Hash of the functions, since `config` is a dict."""
     return hash((self.init, self.step, self.predict))
 
 
@@ -480,20 +481,20 @@ class Adapter(NamedTuple):
 class EvalResult:
   """One method on n episodes, in the order of `index`.
 
-  An episode whose losses or parameters left the finite numbers has accuracy
-  NaN: it is counted in `num_non_finite` and takes no part in the mean.
+  An episode whose losses or parameters diverged (NaN or Inf) has accuracy NaN:
+  it is counted in `num_non_finite` and excluded from the mean.
 
   Episodes may differ in size: T and N are those of the largest.
 
   Attributes:
     method: name.
-    query_use: what of the queries the method used.
+    query_use: which query information the method used.
     protocol: JSON values of the `episodes.Protocol`.
     protocol_name: for headings, such as "5-way 1-shot".
-    protocol_text: the rest of it, such as "15 queries a class".
+    protocol_text: its other settings, such as "15 queries per class".
     index: [n] int64, the episodes.
-    digests: [n] text, of the images of each: equal where episodes of one data
-      set are, wherever they came from.
+    digests: [n] text, of the images of each episode: equal for equal episodes
+      of a data set, whatever their source.
     class_ids: [n, N] int64, data set classes behind the labels; -1 beyond an
       episode's own.
     labels: [n, T] int64 in [0, N), of the queries; -1 beyond an episode's own.
@@ -504,7 +505,7 @@ class EvalResult:
     support_accuracy: [n] float64, fraction of the support images, not
       augmented, that the adapted network classifies correctly.
     curves: per-step infos, each [n, steps] float64: "support_loss",
-      "support_accuracy", "query_entropy"; NaN where a method has no such thing.
+      "support_accuracy", "query_entropy"; NaN if a method does not have it.
   """
 
   method: str
@@ -524,7 +525,7 @@ class EvalResult:
   curves: Mapping[str, np.ndarray]
 
   def at(self, positions: np.ndarray) -> "EvalResult":
-    """The same of some episodes: [k] integers, positions in `index`."""
+    """The result of some episodes: [k] integers, positions in `index`."""
     arrays = {
       field.name: getattr(self, field.name)[positions]
       for field in dataclasses.fields(self)
@@ -560,7 +561,7 @@ class EvalResult:
 def half_width(values: np.ndarray) -> float:
   """1.96 std / sqrt(n), std of the population: the paper's 95 % interval.
 
-  NaN below two values, which have no spread to tell.
+  NaN for fewer than two values.
   """
   values = np.asarray(values, np.float64)
   if len(values) < 2:

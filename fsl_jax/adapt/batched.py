@@ -8,7 +8,7 @@ import jax
 from fsl_jax import devices, programs, types
 from fsl_jax.adapt import run as run_lib
 
-# key, variables, tasks, indices; what `compile` says.
+# (key, variables, tasks, indices) -> the results of `compile`.
 BatchedFn = Callable[
   [jax.Array, types.Variables, types.Task, types.Array], tuple[Any, ...]
 ]
@@ -31,16 +31,15 @@ def compile(
     mesh: devices that the batch is divided over, see `devices.mesh`; B must be
       a multiple of their number times `chunk`. None computes where the
       arguments are.
-    diagnose: whether `run.diagnosed` is compiled, whose third result comes
-      with the others.
+    diagnose: whether `run.diagnosed` is compiled, which has a third result.
 
   Returns:
     `f(key, variables, tasks, indices) -> (logits [B, T, N], infos [B, steps])`
     for tasks with a leading B. Episode `indices[b]` uses
     `fold_in(key, indices[b])`, so its result does not depend on the batch it
     is in. The key is not consumed: the same one serves every batch. With a
-    mesh, results are divided as the batch is. For equal arguments `f` is the
-    same again, so that equal shapes are compiled once.
+    mesh, results are divided as the batch is. Equal arguments return the same
+    `f`, so that equal shapes are compiled once.
   """
   types.check_whole("chunk", chunk, at_least=1)
   run = run_lib.diagnosed if diagnose else run_lib.run

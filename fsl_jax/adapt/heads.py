@@ -1,4 +1,4 @@
-"""Support-based initialisation and the classifier it starts.
+"""Support-based initialisation, and the cosine classifier that it initialises.
 
 Source: section 3.1, equations 6 and 7, and the paper's code.
 """
@@ -16,7 +16,7 @@ NORM_EPSILON = 1e-12
 
 
 class Head(NamedTuple):
-  """A linear classifier of normalised embeddings; trainable as it stands."""
+  """A linear classifier of normalised embeddings."""
 
   weight: jax.Array  # [N, P]
   bias: jax.Array  # [N]

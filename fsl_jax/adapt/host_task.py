@@ -1,4 +1,4 @@
-"""A task of any size: its images stay on the host and are read by rows."""
+"""A task of any size, whose images stay in host memory and are read by rows."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ class HostTask:
     num_ways: N.
 
   Raises:
-    InputError: if they do not fit each other.
+    InputError: if they do not match.
   """
 
   support_images: types.Images

@@ -1,4 +1,4 @@
-"""Nearest class mean: the floor that every method has to clear."""
+"""Nearest class mean, the simplest baseline."""
 
 import dataclasses
 from typing import Literal, NamedTuple
@@ -14,7 +14,7 @@ from fsl_jax.adapt import entries, heads, losses, micro_batches
 class PrototypeConfig:
   """Source: Snell et al., Prototypical Networks (NeurIPS 2017), section 2.
 
-  Only the rule of classification is theirs; the network is not trained by it.
+  Only the classification rule is theirs; the network is not trained with it.
   """
 
   input: Literal["features", "logits"] = "features"
@@ -70,7 +70,7 @@ def adapter(
     if config.distance == "cosine":
       scores = heads.l2_normalise(queries) @ heads.l2_normalise(state.means).T
     else:
-      # Around a common centre: with an offset the squares would cancel badly.
+      # Relative to a common centre: with an offset the squares would cancel.
       count = jnp.maximum(state.present.sum(), 1).astype(queries.dtype)
       centre = state.means.sum(0, keepdims=True) / count
       scores = -_squared_distances(queries - centre, state.means - centre)

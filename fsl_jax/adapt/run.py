@@ -30,7 +30,7 @@ def run(
 
   Returns:
     [T, N] logits, and the info of every step, stacked: [num_steps] each. The
-    softmax of the logits is no calibrated probability.
+    softmax of the logits is not a calibrated probability.
 
   Raises:
     InputError: as `check`.
@@ -44,16 +44,16 @@ def diagnosed(
   variables: types.Variables,
   task: types.Task,
 ) -> tuple[jax.Array, types.AdaptInfo, types.Diagnosis]:
-  """`run`, and what adaptation did to the answers (unbatched).
+  """`run`, and a diagnosis of adaptation (unbatched).
 
-  It costs a prediction of the queries at the start and one of the support, as
-  if its images were queries, at the end: less than one step.
+  The extra cost is a prediction of the queries before the first step and one of
+  the support images after the last: less than one step.
   """
   return _program(_diagnosed, adapter)(key, variables, task)
 
 
 def check(tasks: types.Task) -> None:
-  """Looks at what shapes cannot tell, where it can be looked at.
+  """Checks the values of tasks, unless they are traced.
 
   Args:
     tasks: one, or several with a leading B.

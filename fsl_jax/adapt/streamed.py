@@ -26,7 +26,7 @@ _NO_ROWS = np.arange(0)
 
 
 class Outcome(NamedTuple):
-  """What adaptation to a task ended in; NumPy."""
+  """Result of adaptation to a task; NumPy."""
 
   logits: np.ndarray  # [T, N] float32, unnormalised
   infos: types.AdaptInfo  # of every update, stacked
@@ -66,8 +66,8 @@ class Programs:
     adapter: the method.
     support_batch: images of an update, and of a chunk of the initialisation.
       Above the method's `micro_batch` it must be a multiple of it.
-    query_batch: images of a query update, which take turns where there are
-      more queries, and of a chunk of the prediction; likewise.
+    query_batch: images of a query update, which cycles through the queries if
+      there are more, and of a chunk of the prediction; likewise.
     max_updates: ends adaptation earlier; None is all epochs.
 
   Raises:
@@ -112,7 +112,7 @@ class Programs:
   def init(
     self, key: jax.Array, variables: types.Variables, task: host_task.HostTask
   ) -> Any:
-    """Support-based initialisation, the mean of a class taken chunk by chunk.
+    """Initialisation from class means, accumulated over chunks.
 
     Args:
       key: consumed.

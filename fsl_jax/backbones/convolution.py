@@ -1,11 +1,11 @@
-"""Convolutions that stay fast, inside compiled loops too, on a CPU.
+"""Convolutions that are fast on a CPU, inside compiled loops too.
 
-XLA for CPU has slow paths that few-shot adaptation meets at every step. The
-weight gradient, once it stands in a `scan` or `map`, becomes a loop some
-seventy times slower than a matrix product of the same size; images of a few
-pixels with hundreds of channels run at a fiftieth of the machine's rate. On a
-CPU, and nowhere else, all is therefore written as matrix products here, or as
-sums where each channel stands alone.
+XLA for CPU has slow paths that few-shot adaptation would take at every step.
+Within a `scan` or `map`, the weight gradient becomes a loop some seventy times
+slower than a matrix product of the same size; images of a few pixels with
+hundreds of channels run at a fiftieth of the machine's rate. On CPUs only,
+convolutions are therefore written as matrix products, and depthwise ones as
+sums.
 """
 
 import functools
@@ -94,7 +94,7 @@ def _is_winograd(images, stride):
 
 
 def _in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
-  """Narrower numbers would lose half of their bits to the transforms."""
+  """Computes in float32 at least: bfloat16 would lose half of its bits."""
 
   def wrapped(*arrays):
     dtype = arrays[0].dtype
@@ -160,7 +160,7 @@ def _shifted_sum(stride, images, kernel):
 
 
 def _views(padded, size, stride, rows, columns):
-  """What each element of a kernel meets, in row-major order."""
+  """The input of each element of a kernel, in row-major order."""
   return [
     padded[
       :,

@@ -1,4 +1,4 @@
-"""What a network costs, counted in its own program."""
+"""Floating-point operations of a network, counted in its program."""
 
 import math
 

@@ -1,8 +1,8 @@
 """The layers that the networks are built of, with PyTorch's conventions.
 
-Agreement with the reference rests on details that Flax's own layers do not
-have: a batch norm whose running variance is fed the unbiased variance, a mask
-for padded images, and a maximum whose gradient goes to the first of equals.
+Agreement with the reference depends on details that Flax's layers lack: a
+running variance that is updated with the unbiased variance, a mask for padded
+images, and a maximum whose gradient goes to the first of equal values.
 """
 
 import math
@@ -19,7 +19,7 @@ Initializer = Callable[..., jax.Array]
 
 PARAM_DTYPE = jnp.float32  # under JAX_ENABLE_X64 too
 BATCH_NORM_EPSILON = 1e-5
-BATCH_NORM_MOMENTUM = 0.1  # share of the new batch in the running statistics
+BATCH_NORM_MOMENTUM = 0.1  # weight of the new batch in the running statistics
 
 
 def torch_uniform(fan_in: int) -> Initializer:
@@ -147,8 +147,8 @@ class Classifier(nn.Module):
 class BatchNorm(nn.Module):
   """Batch normalisation over images and positions, PyTorch's conventions.
 
-  The batch is normalised with its biased variance; the running variance is
-  fed the unbiased one. Statistics are float32 whatever the compute dtype.
+  The batch is normalised with its biased variance; the running variance uses
+  the unbiased one. Statistics are float32 whatever the compute dtype.
   A batch whose mask is all False leaves the running statistics as they are.
   """
 
@@ -168,19 +168,19 @@ class BatchNorm(nn.Module):
   ) -> jax.Array:
     """Normalises x + shift; with `pool`, `max_pool_2x2` of that.
 
-    Neither takes a pass of its own over the images. The mean of a batch takes
-    the shift away again, so in training it only moves the running mean and
-    its gradient is 0. Of a pooled window one value is normalised, a quarter
-    of the work, and of that of the gradient.
+    Neither takes another pass over the images. Subtracting the mean of the
+    batch removes the shift, so in training it only changes the running mean and
+    its gradient is 0. One value of a pooled window is normalised, which is a
+    quarter of the work, in the gradient too.
 
     Args:
       x: [M, H, W, C].
-      train: whether the statistics are those of this batch, which also move
+      train: whether the statistics are those of this batch, which also update
         the running ones, or the running ones.
       mask: [M] bool; images where it is False do not enter the statistics.
       groups: G, a divisor of M. In training, each of G consecutive parts of the
         batch is normalised with its own statistics, and those of the first
-        move the running ones: as on G devices that share no statistics.
+        update the running ones: as on G devices that share no statistics.
       shift: [C], the bias of the convolution before.
       pool: see above.
 

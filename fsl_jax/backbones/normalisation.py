@@ -1,10 +1,10 @@
 """Batch statistics and normalisation, with few passes over the images.
 
-Both are bound by memory: what counts is how often an array of all images is
-read or written. Two facts spare the gradient most of that. The variance does
-not change with the mean that it is taken about, to first order, so nothing
-flows back that way. And all that the parameters need of the gradient are two
-sums per channel.
+Both are memory-bound: the cost is the number of times that an array of all
+images is read or written. Two facts avoid most of that in the gradient. To
+first order the variance does not depend on the mean about which it is taken, so
+no gradient flows through it. And the gradients of the parameters are two sums
+per channel.
 """
 
 import jax
@@ -31,13 +31,13 @@ def moments(
   share = mask.astype(x.dtype) / jnp.maximum(count, 1)
 
   def average(values):
-    # Weighted after the sum: a weight per position is an array to write.
+    # Weighted after the sum: a weight per position would be another array.
     return (values.sum((1, 2)) * share[:, None]).sum(0)
 
   mean = average(x)
   centre = jax.lax.stop_gradient(mean)
   var = average(jnp.square(x - centre[None, None, None]))
-  # Dividing by nearly nothing would end, some layers on, in infinity.
+  # Dividing by nearly zero would end in infinity some layers later.
   return mean, jnp.where(count > 0, var, 1), count
 
 

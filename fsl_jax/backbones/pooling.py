@@ -1,7 +1,7 @@
-"""2x2 windows: which place holds the maximum, and what stands at a place.
+"""2x2 windows: the place of the maximum, and the value at a place.
 
 Places are numbered 0 to 3 in row-major order. Odd last rows and columns belong
-to no window; a NaN loses against what follows it.
+to no window; a NaN is never the maximum if a value follows it.
 """
 
 import jax

@@ -20,13 +20,13 @@ class Sums(NamedTuple):
 NOTHING = Sums(0, 0.0, 0.0, 0.0)
 
 
-# Calls that the device may be behind. Each holds a batch of images; with no
-# limit a fast decoder would fill the device's memory.
+# Calls that may be queued on the device. Each holds a batch of images; without
+# a limit a fast decoder would fill the device's memory.
 _MAX_QUEUED = 8
 
 
 class Tally:
-  """Adds up what steps report, without waiting for those just handed over."""
+  """Sums the infos of steps, without waiting for those just dispatched."""
 
   def __init__(self, sums: Sums = NOTHING):
     self._sums = sums
@@ -59,7 +59,7 @@ class Tally:
     return self._sums
 
   def means(self) -> dict[str, float]:
-    """What the log says of an epoch."""
+    """The values of an epoch for the log."""
     sums = self.read()
     return {
       "loss": sums.loss / sums.num_steps,

@@ -1,9 +1,9 @@
-"""Hands training its images: all of them on the device, or batch by batch.
+"""Training images: all of them on the device, or batch by batch.
 
-Training is told rows of an array of images. Where the data set fits, the array
-is the data set, the same on every device, and the rows those of a whole epoch;
-where it does not, it is one batch. The compiled step is the same. Rows are
-divided over the devices, and each process reads the images of its own.
+A training step takes rows of an array of images. If the data set fits, the
+array is the data set, the same on every device, and the rows are those of a
+whole epoch; otherwise the array is one batch. The compiled step is the same.
+Rows are divided over the devices, and each process reads the images of its own.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from fsl_jax import devices, types
 from fsl_jax.data import streamed
 
 _MAX_JUDGED = 50_000
-"""Images of a streamed data set whose accuracy chooses the weights."""
+"""Images of a streamed data set on which the best weights are selected."""
 
 
 class Span(NamedTuple):
@@ -42,7 +42,7 @@ class Resident:
     yield Span(self._images, self._labels, _divide(self._mesh, rows))
 
   def judged(self, batch_size: int) -> Iterator[tuple[Span, jax.Array]]:
-    """Images whose accuracy is taken, and which of them are no padding."""
+    """Images on which accuracy is computed, and the mask of no padding."""
     rows, real = _padded(np.arange(self.num_judged), batch_size)
     (span,) = self.spans(rows)
     yield span, _divide(self._mesh, real)
@@ -84,7 +84,7 @@ def of(
 
 
 def _divide(mesh: jax.sharding.Mesh, batches: np.ndarray) -> jax.Array:
-  """Places [steps, B], of which every process has all."""
+  """Places [steps, B], which every process holds completely."""
   own = devices.own_rows(mesh, batches.shape[1])
   return devices.place(mesh, devices.COLUMNS, batches[:, own])
 

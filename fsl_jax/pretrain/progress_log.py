@@ -1,4 +1,4 @@
-"""What people look at while a network trains."""
+"""Progress bar and TensorBoard log of pre-training."""
 
 import pathlib
 from typing import Any
@@ -9,7 +9,7 @@ from fsl_jax import devices
 class Bar:
   """Epochs done, with loss, accuracy, images/s and the time left.
 
-  Within an epoch it moves by the steps that were handed to the device.
+  Within an epoch it advances by the steps that were dispatched.
   """
 
   def __init__(
@@ -28,16 +28,16 @@ class Bar:
     )
 
   def advance(self, num_steps: int) -> None:
-    """Moves by some steps."""
+    """Advances by some steps."""
     self._bar.update(num_steps / self._steps_per_epoch)
 
   def show(self, record: dict[str, Any]) -> None:
-    """Shows what the log says of an epoch."""
+    """Shows the record of an epoch."""
     values = {"loss": f"{record['loss']:.3f}"}
     if record["train_accuracy"] is not None:
       values["train acc"] = f"{record['train_accuracy']:.1%}"
     values["images/s"] = f"{record['images_per_s']:.0f}"
-    # Sums of fractions end a little beside it.
+    # Sums of fractions are not exact.
     self._bar.n = record["epoch"]
     self._bar.set_postfix(values)
 

@@ -20,7 +20,7 @@ from fsl_jax import augment, devices, types
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
-  """The recipe; the defaults are the published ones, if not said otherwise."""
+  """The recipe; the defaults are the published ones unless stated otherwise."""
 
   cycles: tuple[int, ...] = (40, 80)  # epochs of each cosine cycle
   learning_rate: float = 0.1  # start of the first cycle; each ends at 0
@@ -28,9 +28,9 @@ class PretrainConfig:
   momentum: float = 0.9  # Nesterov's
   weight_decay: float = 1e-4  # decoupled; neither batch norm nor biases
   batch_size: int = 256  # the last partial batch of an epoch is dropped
-  # Images that batch norm normalises together; 0 is the whole batch. Published:
-  # 32, for each of eight GPUs normalised its own part of the batch, and the
-  # running statistics kept were those of the first.
+  # Images that are normalised together; 0 is the whole batch. Published: 32,
+  # since each of eight GPUs normalised its own part of the batch, and the
+  # running statistics were those of the first.
   batch_norm_group: int = 0
   label_smoothing: float = 0.1  # spread over all classes
   mixup_alpha: float = 0.25  # 0 switches mixup off
@@ -71,7 +71,7 @@ class PretrainConfig:
 
 
 class TrainState(NamedTuple):
-  """What training carries on."""
+  """What is carried from step to step."""
 
   variables: types.Variables
   optimizer_state: Any  # of the parameters
@@ -79,7 +79,7 @@ class TrainState(NamedTuple):
 
 
 class TrainInfo(NamedTuple):
-  """Of one step; [] float32."""
+  """Measurements of one step; [] float32."""
 
   loss: jax.Array  # smoothed and mixed cross-entropy, nats
   accuracy: jax.Array  # of the mixed images, for the label of the larger weight

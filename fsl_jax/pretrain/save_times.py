@@ -1,4 +1,4 @@
-"""When to save within an epoch, so that all processes agree."""
+"""When to save within an epoch, the same in all processes."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from fsl_jax import devices
 
 
 class SaveTimes:
-  """Asks the clock of process 0, seldom: an answer waits for the devices.
+  """Asks the clock of process 0, rarely, since that waits for the devices.
 
   Args:
     every_s: seconds from one save to the next.
@@ -22,7 +22,7 @@ class SaveTimes:
     self.saved()
 
   def saved(self) -> None:
-    """Begins anew."""
+    """Restarts the clock."""
     self._start = self._now()
     self._steps = 0
     self._ask_at = 1
@@ -39,9 +39,9 @@ class SaveTimes:
 
 
 def _steps_to_wait(steps: int, elapsed_s: float, every_s: float) -> int:
-  """Steps until it may be time, by the speed so far; 0 if it is.
+  """Steps until a save may be due, at the speed so far; 0 if it is due.
 
-  At most as many as there were, for the first steps wait for a compiler.
+  At most the number of steps so far, since the first ones include compilation.
   """
   if elapsed_s >= every_s:
     return 0
