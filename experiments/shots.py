@@ -30,7 +30,7 @@ from fsl_jax import (
   run_folder,
   types,
 )
-from fsl_jax.adapt import host_task, streamed
+from fsl_jax.adapt import streamed
 
 _SUBJECT = subject_flags.define()
 _RUN_DIR = command_line.define_path(
@@ -132,7 +132,7 @@ def _protocol() -> episodes.Protocol:
 
 def _episode(
   dataset: types.ClassIndexed, shots: int
-) -> tuple[host_task.HostTask, np.ndarray | None]:
+) -> tuple[streamed.HostTask, np.ndarray | None]:
   """Episode 0 with its images repeated, and query labels if none had to be."""
   protocol = _protocol()
   sizes = np.diff(dataset.class_offsets())
@@ -150,7 +150,7 @@ def _episode(
   ]
   # Classes take turns, so that the first chunk is not of one class.
   support = np.stack([np.resize(r, shots) for r in by_class], axis=1).ravel()
-  task = host_task.HostTask(
+  task = streamed.HostTask(
     support_images=Repeated(dataset.images, support),
     support_labels=np.tile(np.arange(_WAYS.value, dtype=np.int32), shots),
     query_images=dataset.images[rows.query],
@@ -162,7 +162,7 @@ def _episode(
 def _measure(
   programs: streamed.Programs,
   variables: types.Variables,
-  task: host_task.HostTask,
+  task: streamed.HostTask,
   labels: np.ndarray | None,
 ) -> dict[str, Any]:
   """Wall time of each stage, peak memory of the process, accuracy if real."""

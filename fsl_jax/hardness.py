@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsl_jax import augment, programs, types
-from fsl_jax.adapt import heads, losses, micro_batches
+from fsl_jax.adapt import heads, losses
 
 MICRO_BATCH = 75  # images; bounds memory, changes no result
 _MIN_SPREAD = 1e-12  # nats^2; hardness that varies less defines no line
@@ -99,12 +99,9 @@ def extractor(backbone: types.Backbone) -> ExtractFn:
   """A network's base-class logits, un-augmented, running statistics."""
 
   def extract(variables, images):
-    def logits(chunk):
-      prepared = augment.prepare(chunk, backbone.preprocess)
-      outputs, _ = backbone.apply(variables, prepared, train=False)
-      return types.logits_of(outputs)
-
-    return micro_batches.apply(logits, MICRO_BATCH, images)
+    return heads.embed_images(
+      backbone, variables, images, input="logits", micro_batch=MICRO_BATCH
+    )
 
   return programs.Checked(
     extract,

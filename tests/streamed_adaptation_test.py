@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fsl_jax import adapt, types
-from fsl_jax.adapt import host_task, streamed
+from fsl_jax.adapt import streamed
 
 BACKBONE = helpers.tiny_backbone()
 VARIABLES = helpers.tiny_variables(BACKBONE)
@@ -48,7 +48,7 @@ class Recorded:
 def make(shots=(1, 2, 3), num_queries=7):
   """A task, and the same one in host memory."""
   task, _ = helpers.make_task(shots, num_queries)
-  return task, host_task.HostTask(
+  return task, streamed.HostTask(
     task.support_images,
     task.support_labels,
     task.query_images,
@@ -217,9 +217,9 @@ def test_tasks_that_do_not_fit(change, message):
     "query_images": images,
     "num_ways": 3,
   }
-  host_task.HostTask(**arguments)
+  streamed.HostTask(**arguments)
   with pytest.raises(types.InputError, match=message):
-    host_task.HostTask(**arguments | change)
+    streamed.HostTask(**arguments | change)
 
 
 @pytest.mark.parametrize(
@@ -248,12 +248,12 @@ def test_what_is_not_finite_is_named():
   support, query = task.support_images.copy(), task.query_images.copy()
   labels, ways = task.support_labels, task.num_ways
   query[3] = np.nan
-  hosted = host_task.HostTask(support, labels, query, ways)
+  hosted = streamed.HostTask(support, labels, query, ways)
   with pytest.raises(
     types.InputError, match=r"query 3 .*nor those of 0 others"
   ):
     run(create(augment=False), hosted)
   support[2] = np.nan
-  hosted = host_task.HostTask(support, labels, query, ways)
+  hosted = streamed.HostTask(support, labels, query, ways)
   with pytest.raises(types.InputError, match=r"update 1 of 6 diverged"):
     run(create(augment=False), hosted)

@@ -134,21 +134,17 @@ class Method:
       return {"head": params["head"]}
     return params
 
-  def _embed(self, variables, images, *, train, mask=None):
-    outputs, collections = self.backbone.apply(
-      variables, images, train=train, mask=mask
-    )
-    embeddings = heads.embed(
-      outputs, input=self.config.input, relu=self.config.relu
-    )
-    return embeddings, collections
-
   def _head_logits(
     self, params, collections, images, present, *, train, mask=None
   ):
-    variables = {"params": params["backbone"], **collections}
-    embeddings, collections = self._embed(
-      variables, images, train=train, mask=mask
+    outputs, collections = self.backbone.apply(
+      {"params": params["backbone"], **collections},
+      images,
+      train=train,
+      mask=mask,
+    )
+    embeddings = heads.embed(
+      outputs, input=self.config.input, relu=self.config.relu
     )
     logits = heads.classify(
       params["head"], embeddings, present, temperature=self.config.temperature
@@ -160,11 +156,14 @@ class Method:
 
   def embed(self, variables: types.Variables, images: types.Array) -> jax.Array:
     """Images [M, H, W, C] -> [M, P], input of the head; not augmented."""
-
-    def embed(images):
-      return self._embed(variables, self._prepare(images), train=False)[0]
-
-    return micro_batches.apply(embed, self.config.micro_batch, images)
+    return heads.embed_images(
+      self.backbone,
+      variables,
+      images,
+      input=self.config.input,
+      relu=self.config.relu,
+      micro_batch=self.config.micro_batch,
+    )
 
   def start(
     self,

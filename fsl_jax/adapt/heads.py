@@ -9,7 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from fsl_jax import types
+from fsl_jax import augment, types
 from fsl_jax.adapt import losses, micro_batches
 
 NORM_EPSILON = 1e-12
@@ -39,6 +39,36 @@ def embed(outputs: types.Outputs, *, input: str, relu: bool) -> jax.Array:
   x = types.logits_of(outputs) if input == "logits" else outputs.features
   chex.assert_rank(x, 2)
   return jax.nn.relu(x) if relu else x
+
+
+def embed_images(
+  backbone: types.Backbone,
+  variables: types.Variables,
+  images: types.Array,
+  *,
+  input: str = "features",
+  relu: bool = False,
+  micro_batch: int = 75,
+) -> jax.Array:
+  """`embed` of un-augmented images, with running statistics.
+
+  Args:
+    backbone: the network.
+    variables: its variables.
+    images: [M, H, W, C], as in `types.Task`.
+    input, relu: as for `embed`.
+    micro_batch: images at a time; bounds memory, changes no result.
+
+  Returns:
+    [M, P] or [M, D].
+  """
+
+  def of_chunk(images):
+    prepared = augment.prepare(images, backbone.preprocess)
+    outputs, _ = backbone.apply(variables, prepared, train=False)
+    return embed(outputs, input=input, relu=relu)
+
+  return micro_batches.apply(of_chunk, micro_batch, images)
 
 
 def l2_normalise(x: types.Array) -> jax.Array:

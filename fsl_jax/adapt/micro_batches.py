@@ -34,16 +34,6 @@ def split(size: int, *arrays: types.Array) -> tuple[jax.Array, ...]:
   return tuple(cut(x) for x in arrays)
 
 
-def fold(
-  body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, chunks: Any
-) -> tuple[Any, Any]:
-  """`jax.lax.scan`, without the loop when there is a single micro-batch."""
-  if jax.tree.leaves(chunks)[0].shape[0] == 1:
-    carry, result = body(carry, jax.tree.map(lambda x: x[0], chunks))
-    return carry, jax.tree.map(lambda x: x[None], result)
-  return jax.lax.scan(body, carry, chunks)
-
-
 def accumulate(
   body: Callable[[Any, Any], Any], carry: Any, chunks: Any, mask: jax.Array
 ) -> Any:
@@ -85,6 +75,8 @@ def apply(
   if images.shape[0] == 0:
     return function(jnp.asarray(images))
   (chunks,) = split(size, images)
-  _, results = fold(lambda carry, x: (carry, function(x)), None, chunks)
+  if len(chunks) == 1:
+    return function(chunks[0])
+  results = jax.lax.map(function, chunks)
   flat = results.reshape(-1, *results.shape[2:])
   return flat[: images.shape[0]]

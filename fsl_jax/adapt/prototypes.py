@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fsl_jax import augment, types
-from fsl_jax.adapt import entries, heads, losses, micro_batches
+from fsl_jax import types
+from fsl_jax.adapt import entries, heads, losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +40,13 @@ def adapter(
   """Mean support embedding of each class; the nearest one is predicted."""
 
   def embed(variables, images):
-    def function(chunk):
-      prepared = augment.prepare(chunk, backbone.preprocess)
-      outputs, _ = backbone.apply(variables, prepared, train=False)
-      return heads.embed(outputs, input=config.input, relu=False)
-
-    return micro_batches.apply(function, config.micro_batch, images)
+    return heads.embed_images(
+      backbone,
+      variables,
+      images,
+      input=config.input,
+      micro_batch=config.micro_batch,
+    )
 
   def init(key, variables, task):
     support = (task.support_labels, task.support_mask, task.num_ways)

@@ -11,6 +11,7 @@ with the set. On the validation classes of CIFAR-FS this is more accurate than
 updates on the whole set, and the gain grows with the set.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -19,10 +20,55 @@ import jax
 import numpy as np
 
 from fsl_jax import devices, programs, random_words, types
-from fsl_jax.adapt import heads, host_task
+from fsl_jax.adapt import heads
 from fsl_jax.adapt import run as run_lib
 
 _NO_ROWS = np.arange(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class HostTask:
+  """A `types.Task` without padding, whose images are read batch by batch.
+
+  Attributes:
+    support_images: [S, H, W, C], as in `types.Task`: an array, a memory map, or
+      anything that gives an array for an array of rows.
+    support_labels: [S] integers in [0, N). A class may have no image.
+    query_images: [T, H, W, C], as `support_images`.
+    num_ways: N.
+
+  Raises:
+    InputError: if they do not match.
+  """
+
+  support_images: types.Images
+  support_labels: np.ndarray
+  query_images: types.Images
+  num_ways: int
+
+  def __post_init__(self) -> None:
+    support, query = self.support_images, self.query_images
+    labels = self.support_labels
+    types.check_whole("num_ways", self.num_ways, at_least=1)
+    for name, images in (("support", support), ("query", query)):
+      if not len(images):
+        raise types.InputError(f"the {name} set must not be empty")
+    if (support.shape[1:], support.dtype) != (query.shape[1:], query.dtype):
+      raise types.InputError(
+        "query images must be like the support images, "
+        f"{list(support.shape[1:])} {support.dtype}, got "
+        f"{list(query.shape[1:])} {query.dtype}"
+      )
+    if labels.dtype.kind not in "iu" or labels.shape != (len(support),):
+      raise types.InputError(
+        f"support_labels must be [{len(support)}] integers, one an image, got "
+        f"{list(labels.shape)} {labels.dtype}"
+      )
+    if not 0 <= labels.min() <= labels.max() < self.num_ways:
+      raise types.InputError(
+        f"support_labels must lie in [0, {self.num_ways}), got "
+        f"{labels.min()} to {labels.max()}"
+      )
 
 
 class Outcome(NamedTuple):
@@ -36,7 +82,7 @@ def run(
   key: jax.Array,
   programs: "Programs",
   variables: types.Variables,
-  task: host_task.HostTask,
+  task: HostTask,
   *,
   progress: bool = True,
 ) -> Outcome:
@@ -110,7 +156,7 @@ class Programs:
     )
 
   def init(
-    self, key: jax.Array, variables: types.Variables, task: host_task.HostTask
+    self, key: jax.Array, variables: types.Variables, task: HostTask
   ) -> Any:
     """Initialisation from class means, accumulated over chunks.
 
@@ -137,7 +183,7 @@ class Programs:
   def update(
     self,
     state: Any,
-    task: host_task.HostTask,
+    task: HostTask,
     *,
     progress: bool = True,
   ) -> tuple[Any, types.AdaptInfo]:
@@ -184,7 +230,7 @@ class Programs:
         column[update] = value
     return state, infos
 
-  def predict(self, state: Any, task: host_task.HostTask) -> np.ndarray:
+  def predict(self, state: Any, task: HostTask) -> np.ndarray:
     """[T, N] float32 logits of the queries, unnormalised.
 
     Raises:
@@ -206,7 +252,7 @@ class Programs:
     return logits
 
   def _rows(
-    self, key: Any, task: host_task.HostTask
+    self, key: Any, task: HostTask
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Support and query rows of each update, epoch after epoch."""
     num_support, num_query = len(task.support_labels), len(task.query_images)
@@ -228,7 +274,7 @@ class Programs:
 
   def _batch(
     self,
-    task: host_task.HostTask,
+    task: HostTask,
     support: np.ndarray = _NO_ROWS,
     query: np.ndarray = _NO_ROWS,
   ) -> types.Task:
