@@ -16,7 +16,6 @@ import numpy as np
 from fsl_jax import augment, programs, types
 from fsl_jax.adapt import heads, losses
 
-MICRO_BATCH = 75  # images; bounds memory, changes no result
 _MIN_SPREAD = 1e-12  # nats^2; hardness that varies less defines no line
 
 ExtractFn = Callable[[types.Variables, types.Array], jax.Array]
@@ -99,9 +98,7 @@ def extractor(backbone: types.Backbone) -> ExtractFn:
   """A network's base-class logits, un-augmented, running statistics."""
 
   def extract(variables, images):
-    return heads.embed_images(
-      backbone, variables, images, input="logits", micro_batch=MICRO_BATCH
-    )
+    return heads.embed_images(backbone, variables, images, input="logits")
 
   return programs.Checked(
     extract,
