@@ -292,19 +292,28 @@ class TestScores:
 
 class TestBatches:
   @pytest.mark.parametrize(
-    ("batch_size", "num_episodes"), [(1, 7), (3, 7), (7, 7), (50, 7), (4, 5)]
+    "options",
+    [
+      {"batch_size": 1},
+      {"batch_size": 3},
+      {"batch_size": 50},
+      {"num_episodes": 5},
+      {"num_episodes": 9},
+      # The batch is rounded up to the chunk.
+      {"chunk": 2},
+      {"chunk": 8},
+    ],
+    ids=str,
   )
-  def test_batch_size_changes_nothing(self, batch_size, num_episodes):
+  def test_batches_change_nothing(self, options):
     expected = run([prototype()])["prototype"]
-    scored = run(
-      [prototype()], batch_size=batch_size, num_episodes=num_episodes
-    )["prototype"]
-    np.testing.assert_array_equal(
-      scored.accuracy, expected.accuracy[:num_episodes]
-    )
-    np.testing.assert_array_equal(
-      scored.predictions, expected.predictions[:num_episodes]
-    )
+    scored = run([prototype()], **options)["prototype"]
+    assert scored.num_episodes == options.get("num_episodes", 7)
+    both = slice(min(scored.num_episodes, 7))
+    for name in ("accuracy", "predictions"):
+      np.testing.assert_array_equal(
+        getattr(scored, name)[both], getattr(expected, name)[both]
+      )
 
   def test_batch_size_changes_nothing_in_tuning(self):
     first, second = (
@@ -316,19 +325,6 @@ class TestBatches:
     np.testing.assert_allclose(
       first.curves["support_loss"], second.curves["support_loss"], rtol=1e-5
     )
-
-  @pytest.mark.parametrize("chunk", [2, 3, 8])
-  def test_chunk_rounds_the_batch_up(self, chunk):
-    """Every chunk serves methods with and without steps."""
-    expected = run([prototype()])["prototype"]
-    scored = run([prototype()], chunk=chunk)["prototype"]
-    np.testing.assert_array_equal(scored.predictions, expected.predictions)
-    assert scored.num_episodes == 7
-
-  def test_more_episodes_keep_the_first(self):
-    few = run([prototype()], num_episodes=3)["prototype"]
-    many = run([prototype()], num_episodes=9)["prototype"]
-    np.testing.assert_array_equal(many.accuracy[:3], few.accuracy)
 
   def test_seed_changes_the_episodes(self):
     first = run([prototype()], num_episodes=9)["prototype"]
@@ -569,43 +565,39 @@ class TestErrors:
     assert not [t for t in left if "work" in t.name]
 
 
-class TestCheckCheckpoint:
-  DATA = {  # noqa: RUF012
-    "name": "synthetic",
-    "fingerprint": "",
-    "class_names": ["base-0000"],
-  }
+_BASE = {"name": "synthetic", "fingerprint": "", "class_names": ["base-0000"]}
+_SHARED = {"name": "icons", "class_names": ["novel-0001", "base-0000"]}
+_ACROSS = {"cross_domain": True}
+_SEEN = {"seen_classes": True}
 
-  def check(self, data=None, **options):
-    evaluate.check_checkpoint(
-      {"data": self.DATA | (data or {})}, easy(), **options
-    )
 
-  def test_fits(self):
-    self.check()
+@pytest.mark.parametrize(
+  ("change", "options", "refused"),
+  [
+    ({}, {}, None),
+    (
+      {"class_names": ["novel-0001", "novel-0002", "base-0000"]},
+      {},
+      "2 of the 8 classes",
+    ),
+    ({"fingerprint": "abc"}, {}, "fingerprint"),
+    ({"name": "icons"}, {}, "cross_domain"),
+    ({"name": "icons"}, _ACROSS, None),
+    # Classes of another data set that were trained on, as with CIFAR-FS and
+    # FC-100, which share images.
+    (_SHARED, _ACROSS, r"1 of the 8 .*seen_classes"),
+    (_SHARED, _ACROSS | _SEEN, None),
+    (_SHARED, _SEEN, "cross_domain"),
+    # Within a data set, names identify classes.
+    ({"class_names": ["novel-0001"]}, _SEEN, "1 of the 8"),
+  ],
+)
+def test_check_checkpoint(change, options, refused):
+  def check():
+    evaluate.check_checkpoint({"data": _BASE | change}, easy(), **options)
 
-  def test_trained_on_these_classes(self):
-    with pytest.raises(types.InputError, match="2 of the 8 classes"):
-      self.check({"class_names": ["novel-0001", "novel-0002", "base-0000"]})
-
-  def test_other_pixels(self):
-    with pytest.raises(types.InputError, match="fingerprint"):
-      self.check({"fingerprint": "abc"})
-
-  def test_other_data_set(self):
-    with pytest.raises(types.InputError, match="cross_domain"):
-      self.check({"name": "icons"})
-    self.check({"name": "icons"}, cross_domain=True)
-
-  def test_other_data_set_of_classes_trained_on(self):
-    """As of CIFAR-FS and FC-100, which are the same pictures."""
-    shared = {"name": "icons", "class_names": ["novel-0001", "base-0000"]}
-    with pytest.raises(types.InputError, match=r"1 of the 8 .*seen_classes"):
-      self.check(shared, cross_domain=True)
-    self.check(shared, cross_domain=True, seen_classes=True)
-    with pytest.raises(types.InputError, match="cross_domain"):
-      self.check(shared, seen_classes=True)
-
-  def test_names_of_one_data_set_are_its_classes(self):
-    with pytest.raises(types.InputError, match="1 of the 8"):
-      self.check({"class_names": ["novel-0001"]}, seen_classes=True)
+  if refused is None:
+    check()
+  else:
+    with pytest.raises(types.InputError, match=refused):
+      check()

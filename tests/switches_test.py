@@ -34,6 +34,18 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 _compiled: list[str] = []
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _listen():
+  def listener(event, duration, **kwargs):
+    del duration, kwargs
+    if event == _COMPILED:
+      _compiled.append(event)
+
+  jax.monitoring.register_event_duration_secs_listener(listener)
+  yield
+  jax.monitoring.unregister_event_duration_listener(listener)
+
+
 def create(name):
   """Made anew, as in a loop over settings."""
   return adapt.create(name, helpers.tiny_backbone(), **METHODS[name])
@@ -85,17 +97,6 @@ def test_one_episode_equals_that_without(switch):
 
 
 class TestLoops:
-  @pytest.fixture(scope="class", autouse=True)
-  def _listen(self):
-    def listener(event, duration, **kwargs):
-      del duration, kwargs
-      if event == _COMPILED:
-        _compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    yield
-    jax.monitoring.unregister_event_duration_listener(listener)
-
   @contextlib.contextmanager
   def compiles(self, expected):
     """Whether the block compiles anything at all."""
