@@ -4,9 +4,12 @@ import dataclasses
 import json
 
 import helpers
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from fsl_jax import adapt, types
+from fsl_jax import adapt, backbones, types
 from fsl_jax.adapt import finetune, prototypes
 
 NETWORK = helpers.tiny_backbone()
@@ -50,7 +53,7 @@ class TestTable:
   def test_every_method_has_an_entry(self, name):
     entry = adapt.entry(name)
     assert entry.name == name
-    assert entry.option_names() == adapt.option_names(name)
+    assert entry.options == adapt.option_names(name)
     assert entry.reads == ("images" if "finetune" in name else "features")
     assert not entry.needs_base_statistics
     made = adapt.create(name, NETWORK)
@@ -157,3 +160,20 @@ class TestOtherPackages:
 def test_the_configuration_of_a_method_refuses_wrong_values():
   with pytest.raises(types.InputError, match="distance"):
     prototypes.PrototypeConfig(distance="l1")
+
+
+@pytest.mark.parametrize("name", adapt.names())
+def test_base_statistics_reach_methods_and_not_the_network(name):
+  network = backbones.create("conv64", num_classes=4, image_size_px=16, width=4)
+  task, _ = helpers.make_task(image_size_px=16)
+  images = jnp.zeros((1, 16, 16, 3))
+  variables = network.init(jax.random.key(0), images)
+  method = adapt.create(
+    name, network, **({"epochs": 1} if "finetune" in name else {})
+  )
+  expected, _ = adapt.run.run(jax.random.key(1), method, variables, task)
+  given = {**variables, "base_statistics": {"mean": jnp.ones(3)}}
+  logits, _ = adapt.run.run(jax.random.key(1), method, given, task)
+  np.testing.assert_array_equal(logits, expected)
+  _, collections = network.apply(given, images, train=True)
+  assert set(collections) == {"batch_stats"}

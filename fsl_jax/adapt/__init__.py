@@ -135,7 +135,7 @@ def config(name: str, **options: Any) -> dict[str, Any]:
 
 def option_names(name: str) -> frozenset[str]:
   """The options that `create` takes for a method."""
-  return entry(name).option_names()
+  return entry(name).options
 
 
 __all__ = [

@@ -24,8 +24,8 @@ class Entry:
     factory: `(backbone, config, *, name) -> types.Adapter`.
     config_class: a frozen dataclass whose defaults are the published values;
       None for a method without options.
-    options: fields of `config_class` that have an effect on the method; None
-      stands for all of them that are not in `preset`.
+    options: frozenset of the fields of `config_class` that a user may set; None
+      becomes all of them that are not in `preset`.
     preset: values of the fields that define the method.
     label: for people, such as "transductive fine-tuning"; "" is `name`.
     short_label: where space is short, such as "transductive"; "" is `label`.
@@ -38,19 +38,19 @@ class Entry:
   name: str
   factory: Callable[..., types.Adapter]
   config_class: Any = None
-  options: frozenset[str] | None = None
+  options: Any = None
   preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   label: str = ""
   short_label: str = ""
   reads: Literal["images", "features"] = "images"
   needs_base_statistics: bool = False
 
-  def option_names(self) -> frozenset[str]:
-    """The fields of `config_class` that a user may set."""
-    if self.options is not None or self.config_class is None:
-      return self.options or frozenset()
-    fields = {field.name for field in dataclasses.fields(self.config_class)}
-    return frozenset(fields.difference(self.preset))
+  def __post_init__(self) -> None:
+    if self.options is None:
+      names = set()
+      if self.config_class is not None:
+        names = {field.name for field in dataclasses.fields(self.config_class)}
+      object.__setattr__(self, "options", frozenset(names - set(self.preset)))
 
   def make_config(self, options: Mapping[str, Any]) -> Any:
     """The configuration with these options, defaults and preset filled in.
@@ -58,12 +58,11 @@ class Entry:
     Raises:
       InputError: for an unknown option, or a value out of range.
     """
-    known = self.option_names()
     earlier = _earlier_names(self.config_class)
-    aliases = {old for new, old in earlier.items() if new in known}
+    aliases = {old for new, old in earlier.items() if new in self.options}
     for option in options:
-      if option not in known | aliases:
-        raise types.unknown_name(f"option of {self.name}", option, known)
+      if option not in self.options | aliases:
+        raise types.unknown_name(f"option of {self.name}", option, self.options)
     if self.config_class is None:
       return None
     # Of the caller of `adapt.create` or `adapt.config`.
@@ -72,9 +71,8 @@ class Entry:
 
   def record(self, config: Any) -> dict[str, Any]:
     """The values of a configuration that shape the method, as JSON values."""
-    used = self.option_names() | set(self.preset)
     earlier = _earlier_names(self.config_class)
-    used |= {old for new, old in earlier.items() if new in used}
+    used = {earlier.get(k, k) for k in self.options | set(self.preset)}
     return {k: v for k, v in recorded(config).items() if k in used}
 
 
