@@ -26,7 +26,7 @@ from fsl_jax import (
 )
 from fsl_jax.data import synthetic
 from fsl_jax.episodes import feeder, source
-from fsl_jax.pretrain import loop, recipe, save_times
+from fsl_jax.pretrain import loop, progress, recipe
 
 NUM_DEVICES = 4
 # See batching_test.py: views are made in float32.
@@ -378,7 +378,7 @@ class TestSaveTimes:
       asked[0] += 1
       return now[0]
 
-    times = save_times.SaveTimes(every_s, clock)
+    times = progress.SaveTimes(every_s, clock)
     found = []
     for step in range(1, steps + 1):
       now[0] += seconds_of(step)

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from fsl_jax.pretrain import epoch_tally, order, recipe
+from fsl_jax.pretrain import order, progress, recipe
 
 
 class TestOrder:
@@ -66,14 +66,14 @@ class TestTally:
 
   def test_sums_do_not_depend_on_grouping_or_interruption(self):
     losses = np.random.default_rng(0).uniform(1, 3, 9).astype(np.float32)
-    whole = epoch_tally.Tally()
+    whole = progress.Tally()
     whole.add(self._infos(*losses))
-    parts = epoch_tally.Tally()
+    parts = progress.Tally()
     for loss in losses[:4]:
       parts.add(self._infos(loss))
     # As a checkpoint keeps it.
     kept = json.loads(json.dumps(parts.read()._asdict()))
-    parts = epoch_tally.Tally(epoch_tally.Sums(**kept))
+    parts = progress.Tally(progress.Sums(**kept))
     assert parts.num_steps == 4
     parts.add(self._infos(*losses[4:6]))
     parts.add(self._infos(*losses[6:]))
@@ -82,7 +82,7 @@ class TestTally:
     assert parts.read() == whole.read()
 
   def test_means_by_hand(self):
-    tally = epoch_tally.Tally()
+    tally = progress.Tally()
     tally.add(self._infos(7.0, 14.0))
     tally.add(self._infos(21.0))
     assert tally.means() == {"loss": 14, "accuracy": 2, "learning_rate": 8}

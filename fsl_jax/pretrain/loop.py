@@ -13,8 +13,9 @@ import numpy as np
 
 from fsl_jax import checkpoint, devices, types
 from fsl_jax import run_folder as run_folder_lib
-from fsl_jax.pretrain import epoch_tally, order, progress_log, save_times
 from fsl_jax.pretrain import feed as feed_lib
+from fsl_jax.pretrain import order
+from fsl_jax.pretrain import progress as progress_lib
 from fsl_jax.pretrain import recipe as recipe_lib
 
 LOG = "epochs.jsonl"
@@ -80,10 +81,10 @@ def run(
   first = training.done.epoch
   with (
     contextlib.closing(
-      progress_log.TensorBoard(folder.path / "tensorboard", first)
+      progress_lib.TensorBoard(folder.path / "tensorboard", first)
     ) as board,
     contextlib.closing(
-      progress_log.Bar(
+      progress_lib.Bar(
         config.num_epochs, recipe.steps_per_epoch, first + begun, progress
       )
     ) as bar,
@@ -166,7 +167,7 @@ class _Done(NamedTuple):
 
   epoch: int  # whole epochs
   best: float  # accuracy of the weights kept
-  tally: epoch_tally.Sums  # of the epoch that was begun
+  tally: progress_lib.Sums  # of the epoch that was begun
 
 
 class _Training:
@@ -203,7 +204,7 @@ class _Training:
     self._hits = jax.jit(recipe.hits, out_shardings=same)
     self._guard = "allow"  # Compiling moves constants.
 
-  def epoch(self, epoch: int, bar: progress_log.Bar) -> dict[str, Any]:
+  def epoch(self, epoch: int, bar: progress_lib.Bar) -> dict[str, Any]:
     """Trains to the end of an epoch, and keeps its record and checkpoint."""
     config = self._config
     rows = order.of_epoch(
@@ -212,7 +213,7 @@ class _Training:
       num_images=self._num_images,
       batch_size=config.batch_size,
     )
-    tally = epoch_tally.Tally(self.done.tally)
+    tally = progress_lib.Tally(self.done.tally)
     first = tally.num_steps
     start = time.perf_counter()
     self._train(epoch, rows, tally, bar)
@@ -224,7 +225,7 @@ class _Training:
       record["train_accuracy"] = self._keep_best(epoch)
     # First the log: a line too many is dropped when the run continues.
     self._folder.append(LOG, [record])
-    self.done = _Done(epoch + 1, self.done.best, epoch_tally.NOTHING)
+    self.done = _Done(epoch + 1, self.done.best, progress_lib.NOTHING)
     _save_last(self._folder, self._state, self.done)
     return record
 
@@ -232,11 +233,11 @@ class _Training:
     self,
     epoch: int,
     rows: np.ndarray,
-    tally: epoch_tally.Tally,
-    bar: progress_log.Bar,
+    tally: progress_lib.Tally,
+    bar: progress_lib.Bar,
   ) -> None:
     """The steps of an epoch that `tally` has not had, with checkpoints."""
-    saves = save_times.SaveTimes(self._checkpoint_every_s)
+    saves = progress_lib.SaveTimes(self._checkpoint_every_s)
     for span in self._feed.spans(rows[tally.num_steps :]):
       with jax.transfer_guard(self._guard):
         self._state, infos = self._steps(self._state, *span)
@@ -284,7 +285,7 @@ def _restore(
   """The state to continue from: `state` itself in a new run folder."""
   if not checkpoint.exists(folder.path / LAST):
     folder.rewrite(LOG, [])
-    return state, _Done(0, -1.0, epoch_tally.NOTHING)
+    return state, _Done(0, -1.0, progress_lib.NOTHING)
   restored, meta = checkpoint.restore(folder.path / LAST, like=_saved(state))
   records = folder.read(LOG)
   if len(records) < meta["epoch"]:
@@ -295,7 +296,7 @@ def _restore(
     )
   # A kill between a log line and its checkpoint repeats that epoch.
   folder.rewrite(LOG, records[: meta["epoch"]])
-  tally = epoch_tally.Sums(**meta["tally"])
+  tally = progress_lib.Sums(**meta["tally"])
   placed = devices.place(mesh, devices.SAME, restored)
   state = recipe_lib.TrainState(
     optimizer_state=placed.pop("optimizer_state"),
@@ -314,7 +315,7 @@ def _save_last(
 
 
 def _refuse_divergence(
-  tally: epoch_tally.Tally, epoch: int, config: recipe_lib.PretrainConfig
+  tally: progress_lib.Tally, epoch: int, config: recipe_lib.PretrainConfig
 ) -> None:
   if not np.isfinite(tally.read().loss):
     raise types.InputError(
