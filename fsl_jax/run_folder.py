@@ -212,8 +212,7 @@ def worker(path: str | os.PathLike[str]) -> str | None:
   """Who works on a run folder, "process 123 on host h"; makes no file.
 
   Returns:
-    None if it is nobody, or this process itself, and where the file system
-    cannot tell.
+    None if no process does, or this one, or the file system does not support it.
   """
   return folder_lock.holder(paths.local(path, "the run folder"))
 

@@ -387,7 +387,7 @@ def test_frozen_statistics():
   assert (
     largest(whole.collections["batch_stats"], variables["batch_stats"]) == 0
   )
-  # Each image stands for itself, so it does not matter how they are cut.
+  # Images are independent, so micro-batches do not matter.
   assert largest(parts.params, whole.params) < FLOAT64
   assert largest(whole.params["backbone"], variables["params"]) > 1e-4
 
@@ -529,7 +529,8 @@ def test_views_follow_the_key_and_the_epoch():
 
 
 def test_views_do_not_depend_on_micro_batches():
-  """An image's view goes by its place in the set, not in a micro-batch."""
+  """The view of an image depends on its position in the set, not in a
+  micro-batch."""
   backbone = helpers.tiny_backbone()
   variables = helpers.tiny_variables(backbone)
   task, _ = helpers.make_task()
@@ -538,7 +539,7 @@ def test_views_do_not_depend_on_micro_batches():
     adapter = adapt.create(
       "transductive_finetune",
       backbone,
-      bn="frozen",  # so that an image stands for itself
+      bn="frozen",  # so that images are independent
       epochs=2,
       micro_batch=micro_batch,
     )

@@ -475,7 +475,7 @@ def test_eval_leaves_the_statistics_and_the_batch_out():
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
 @pytest.mark.parametrize("net", NETS)
-def test_groups_of_a_batch_are_devices_of_their_own(net, masked):
+def test_groups_of_a_batch_are_as_on_separate_devices(net, masked):
   """Logits, mean gradient and the first device's running statistics."""
   backbone, variables = make(net, 16)
   variables = cast(variables, np.float64)
@@ -517,7 +517,7 @@ def test_groups_of_a_batch_are_devices_of_their_own(net, masked):
     logits, np.concatenate([logits for _, (logits, _) in alone]), 1e-10
   )
   assert_trees_close(stats, alone[0][1][1], 1e-10)
-  # The groups are told apart: the whole batch has other statistics.
+  # Groups matter: the whole batch has other statistics.
   whole = run(
     params,
     images.reshape(12, 16, 16, 3),

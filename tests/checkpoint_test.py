@@ -145,7 +145,7 @@ class TestDigest:
     )
 
 
-# Orbax leaves tasks behind when it fails, whose errors nobody awaits.
+# Orbax leaves tasks behind when it fails, whose errors are not awaited.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestDamage:
   def test_missing(self, tmp_path):

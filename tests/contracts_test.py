@@ -299,9 +299,9 @@ def test_logits_follow_relabelled_ways(case):
   assert_same_infos(moved_infos, infos, case.tolerance)
 
 
-def test_inductive_answer_does_not_need_company(case):
+def test_inductive_prediction_of_a_single_query(case):
   if case.adapter.query_use != "none":
-    pytest.skip("uses all queries jointly, as it says")
+    pytest.skip("transductive")
   task = case.make_task()
   logits, _ = case.run(task)
   alone, _ = case.run(

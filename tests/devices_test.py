@@ -1,4 +1,4 @@
-"""Several devices give the numbers of one, and episodes never meet."""
+"""Several devices give the numbers of one, without communication."""
 
 import functools
 import json
@@ -261,17 +261,17 @@ class TestEvaluation:
     assert len(traced) == 1
     assert not np.array_equal(first.predictions, other.predictions[:3])
 
-  def test_the_next_batch_is_handed_over_before_one_is_awaited(
+  def test_the_next_batch_is_dispatched_before_one_is_awaited(
     self, monkeypatch
   ):
     events = []
     call = dispatch.Dispatcher.__call__
 
-    def handed_over(self, batch):
-      events.append(f"hand over {batch.episodes.index[0]}")
+    def dispatched(self, batch):
+      events.append(f"dispatch {batch.episodes.index[0]}")
       return call(self, batch)
 
-    monkeypatch.setattr(dispatch.Dispatcher, "__call__", handed_over)
+    monkeypatch.setattr(dispatch.Dispatcher, "__call__", dispatched)
     dispatcher = dispatch.Dispatcher(
       {
         "prototype": adapt.batched.compile(
@@ -288,10 +288,10 @@ class TestEvaluation:
       assert isinstance(results.indices, np.ndarray)
       events.append(f"read {results.indices[0]}")
     assert events == [
-      "hand over 0",
-      "hand over 4",
+      "dispatch 0",
+      "dispatch 4",
       "read 0",
-      "hand over 8",
+      "dispatch 8",
       "read 4",
       "read 8",
     ]

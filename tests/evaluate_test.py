@@ -1,4 +1,4 @@
-"""Scores, intervals, resuming, and that nothing but the images is used."""
+"""Accuracies, intervals, resuming, and that only the images are used."""
 
 import functools
 import json
@@ -131,7 +131,7 @@ class TestStatistics:
     assert numbers.num_non_finite == 0
 
   def test_published_interval(self):
-    # An interval of 0.68 over 1,000 episodes stands for a deviation of 11.
+    # 0.68 over 1,000 episodes is the interval of a standard deviation of 11.
     rng = np.random.default_rng(0)
     values = rng.normal(size=1000)
     values = 0.5 + 0.11 * (values - values.mean()) / values.std()
@@ -188,7 +188,7 @@ def sometimes_nan():
 
 
 def sometimes_diverged():
-  """Finite logits, but a step that says that its numbers were not."""
+  """Finite logits after a step that reports divergence."""
 
   def step(state, task):
     del task
@@ -485,7 +485,7 @@ def test_without_extractor_hardness_is_nan():
 
 
 def test_identity_extractor_and_own_variables():
-  """A network of its own may judge hardness: here, none at all."""
+  """The extractor has variables of its own; here it is the identity."""
   identity = backbones.identity()
   empty = identity.init(jax.random.key(0), jnp.zeros((1, 1)))
   scored = run(

@@ -257,10 +257,10 @@ class TestFeed:
 
   @pytest.mark.parametrize("in_memory", [True, False])
   @pytest.mark.parametrize("batch_size", [1, 4, 35, 50])
-  def test_every_image_is_judged_once(self, data_dir, in_memory, batch_size):
+  def test_every_image_is_validated_once(self, data_dir, in_memory, batch_size):
     dataset = _load(data_dir, in_memory)
     seen = []
-    for span, real in feed.of(dataset, one_device()).judged(batch_size):
+    for span, real in feed.of(dataset, one_device()).validation(batch_size):
       assert real.shape == span.rows.shape
       assert span.rows.shape[1] == batch_size
       chosen = np.asarray(span.images)[span.rows][real]
@@ -268,15 +268,15 @@ class TestFeed:
     expected = [image.tobytes() for image in _load(data_dir, True).images]
     assert seen == expected
 
-  def test_of_many_images_some_are_judged(self, data_dir, monkeypatch):
-    monkeypatch.setattr(feed, "_MAX_JUDGED", 8)
+  def test_of_many_images_some_are_validated(self, data_dir, monkeypatch):
+    monkeypatch.setattr(feed, "_MAX_VALIDATED", 8)
     dataset = _load(data_dir, False)
     row_of = {
       image.tobytes(): row
       for row, image in enumerate(_load(data_dir, True).images)
     }
     seen, total = [], 0
-    for span, real in feed.of(dataset, one_device()).judged(3):
+    for span, real in feed.of(dataset, one_device()).validation(3):
       chosen = np.asarray(span.images)[span.rows][real]
       seen += [row_of[image.tobytes()] for image in chosen]
       total += int(real.sum())
@@ -285,7 +285,7 @@ class TestFeed:
     assert total == 8
     assert set(dataset.class_ids[seen]) == {0, 1, 2}
 
-  def test_resident_judges_all(self, data_dir, monkeypatch):
-    monkeypatch.setattr(feed, "_MAX_JUDGED", 8)
-    spans = feed.of(_load(data_dir, True), one_device()).judged(4)
+  def test_resident_validates_all(self, data_dir, monkeypatch):
+    monkeypatch.setattr(feed, "_MAX_VALIDATED", 8)
+    spans = feed.of(_load(data_dir, True), one_device()).validation(4)
     assert sum(int(real.sum()) for _, real in spans) == 35

@@ -217,7 +217,7 @@ def test_other_configuration_is_refused(trained):
     fsl.pretrain.run(_tiny_net(), _tiny_data(), config, run_dir=folder)
 
 
-def test_best_checkpoint_has_the_accuracy_it_says(trained):
+def test_best_checkpoint_has_the_accuracy_of_its_metadata(trained):
   folder, digest = trained
   variables, meta = fsl.checkpoint.restore(folder / "checkpoints/best")
   assert meta["digest"] == digest
@@ -304,7 +304,7 @@ def test_finished_gives_what_the_run_gave_and_only_that(tmp_path):
   assert again.meta == result.meta
   assert again.epochs == result.epochs
   jax.tree.map(np.testing.assert_array_equal, again.variables, result.variables)
-  # Nothing was written, and nobody is kept out.
+  # Nothing was written or locked.
   assert before == {
     p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")
   }

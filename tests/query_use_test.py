@@ -1,4 +1,4 @@
-"""What a method says of its use of the queries, held against what it does."""
+"""`query_use` of a method against its behaviour."""
 
 import dataclasses
 
@@ -98,7 +98,7 @@ def test_label(case):
 
 @pytest.mark.parametrize("case", ["prototype", "finetune", "published"])
 def test_features_have_no_batch_statistics(case):
-  """Of cached features, whose images have met in no batch."""
+  """Cached features are not coupled through batch-norm statistics."""
   method, options, label = CASES[case]
   backbone = backbones.identity()
   rng = np.random.default_rng(0)

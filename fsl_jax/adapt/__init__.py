@@ -1,7 +1,9 @@
 """Few-shot methods, and the programs that run them on many episodes.
 
 A method is one file of this folder: its configuration, its three functions
-and its `Entry`, which the table below lists.
+and its `Entry`, which the table below lists (`finetune`, `prototypes`). The
+engine runs any of them: `run` one episode, `batched` many, over devices,
+`chunking` chooses how many at once, `streamed` support sets of any size.
 """
 
 from collections.abc import Callable

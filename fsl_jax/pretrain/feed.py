@@ -15,7 +15,7 @@ import numpy as np
 from fsl_jax import devices, types
 from fsl_jax.data import streamed
 
-_MAX_JUDGED = 50_000
+_MAX_VALIDATED = 50_000
 """Images of a streamed data set on which the best weights are selected."""
 
 
@@ -35,15 +35,15 @@ class Resident:
     self._images, self._labels = devices.place(
       mesh, devices.SAME, (dataset.images, dataset.class_ids)
     )
-    self.num_judged = len(dataset.class_ids)
+    self.num_validated = len(dataset.class_ids)
 
   def spans(self, rows: np.ndarray) -> Iterator[Span]:
     """The given batches, [steps, B] rows, as one span."""
     yield Span(self._images, self._labels, _divide(self._mesh, rows))
 
-  def judged(self, batch_size: int) -> Iterator[tuple[Span, jax.Array]]:
+  def validation(self, batch_size: int) -> Iterator[tuple[Span, jax.Array]]:
     """Images on which accuracy is computed, and the mask of no padding."""
-    rows, real = _padded(np.arange(self.num_judged), batch_size)
+    rows, real = _padded(np.arange(self.num_validated), batch_size)
     (span,) = self.spans(rows)
     yield span, _divide(self._mesh, real)
 
@@ -54,7 +54,7 @@ class Streamed:
   def __init__(self, dataset: types.ClassIndexed, mesh: jax.sharding.Mesh):
     self._mesh = mesh
     self._dataset = dataset
-    self.num_judged = min(len(dataset.class_ids), _MAX_JUDGED)
+    self.num_validated = min(len(dataset.class_ids), _MAX_VALIDATED)
 
   def spans(self, rows: np.ndarray) -> Iterator[Span]:
     """The given batches, one span each."""
@@ -65,10 +65,10 @@ class Streamed:
       images, labels = devices.place(self._mesh, devices.ROWS, batch)
       yield Span(images, labels, here)
 
-  def judged(self, batch_size: int) -> Iterator[tuple[Span, jax.Array]]:
+  def validation(self, batch_size: int) -> Iterator[tuple[Span, jax.Array]]:
     """Evenly spaced images, at most 50,000."""
     n = len(self._dataset.class_ids)
-    chosen = np.unique(np.linspace(0, n - 1, self.num_judged).astype(int))
+    chosen = np.unique(np.linspace(0, n - 1, self.num_validated).astype(int))
     rows, real = _padded(chosen, batch_size)
     for span, mask in zip(self.spans(rows), real, strict=True):
       yield span, _divide(self._mesh, mask[None])

@@ -256,10 +256,10 @@ class _Training:
     variables = self._state.variables
     counts = [
       self._hits(variables, *span, real)
-      for span, real in self._feed.judged(self._config.batch_size)
+      for span, real in self._feed.validation(self._config.batch_size)
     ]
     hits = sum(int(count) for count in jax.device_get(counts))
-    value = hits / self._feed.num_judged
+    value = hits / self._feed.num_validated
     if value > self.done.best:
       self.done = self.done._replace(best=value)
       meta = self._identity | {"epoch": epoch + 1, "train_accuracy": value}
