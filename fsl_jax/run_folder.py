@@ -212,7 +212,7 @@ def worker(path: str | os.PathLike[str]) -> str | None:
   """Who works on a run folder, "process 123 on host h"; makes no file.
 
   Returns:
-    None if no process does, or this one, or the file system does not support it.
+    None if no process does, or this one, or the file system has no locks.
   """
   return folder_lock.holder(paths.local(path, "the run folder"))
 

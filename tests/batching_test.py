@@ -1,8 +1,8 @@
 """One episode alone is that episode in any batch, chunk and order.
 
 In float64, where a difference of more than rounding is a fault. The network
-has 16 px images, so that vmap turns convolutions into XLA's grouped ones, with a kernel
-per episode.
+has 16 px images, so that vmap turns convolutions into XLA's grouped ones, with
+a kernel per episode.
 """
 
 import functools
