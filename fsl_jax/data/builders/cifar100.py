@@ -77,15 +77,9 @@ def find(source: pathlib.Path, scratch: pathlib.Path) -> forms.Found:
 
 def _folders(place: tree.Tree) -> Iterator[str]:
   """Folders where files of the data set may be, from the top down."""
-  level = [""]
-  for _ in range(_DEPTH + 1):
-    below = []
-    for folder in level:
-      yield folder
-      names = place.folders(folder)
-      if len(names) < _MAX_FOLDERS:
-        below += [tree.join(folder, name) for name in names]
-    level = below
+  return place.top_down(
+    _DEPTH, lambda names: names if len(names) < _MAX_FOLDERS else []
+  )
 
 
 class FromCifar100(from_source.FromSource):

@@ -281,7 +281,7 @@ def tar_files(
         name = safe_name(member.name, shown)
         if member.isdir() or is_hidden(name):
           continue
-        _check_plain(member, shown)
+        _refuse(_kind_of_tar_member(member), member.name, shown)
         if member.offset_data + member.size > end:
           raise types.InputError(
             f"the archive {shown} is cut short in {member.name!r}"
@@ -294,19 +294,35 @@ def tar_files(
         raise tarfile.ReadError(f"no end mark at byte {tar.offset}")
 
 
-def _check_plain(member: tarfile.TarInfo, shown: str) -> None:
-  kind = ""
-  if member.islnk() or member.issym():
-    kind = "a link"
-  elif not member.isreg():
-    kind = "a device or the like"
-  elif member.issparse():
-    kind = "stored with holes (sparse)"
+def _refuse(kind: str, name: str, shown: str) -> None:
+  """Raises InputError if a member is of a kind that is not admitted."""
   if kind:
     raise types.InputError(
-      f"the archive {shown} holds {member.name!r}, which is {kind}; only plain "
-      "files are admitted"
+      f"the archive {shown} holds {name!r}, which is {kind}; only plain files "
+      "are admitted"
     )
+
+
+def _kind_of_tar_member(member: tarfile.TarInfo) -> str:
+  """Why a member is not admitted, or ""."""
+  if member.islnk() or member.issym():
+    return "a link"
+  if not member.isreg():
+    return "a device or the like"
+  return "stored with holes (sparse)" if member.issparse() else ""
+
+
+def _kind_of_zip_member(info: zipfile.ZipInfo) -> str:
+  """Why a member is not admitted, or ""."""
+  # The upper half of the attributes is the Unix mode.
+  mode = stat.S_IFMT(info.external_attr >> 16)
+  if mode in _SPECIAL_FILES:
+    return "a link" if mode == stat.S_IFLNK else "a device or the like"
+  if info.flag_bits & _ENCRYPTED_FLAG:
+    return "encrypted"
+  if info.compress_type not in _METHODS:
+    return "compressed by a method other than deflate"
+  return ""
 
 
 def zip_files(path: str | os.PathLike[str]) -> Iterator[File]:
@@ -322,20 +338,7 @@ def zip_files(path: str | os.PathLike[str]) -> Iterator[File]:
       name = safe_name(_zip_name(info), path)
       if info.filename.endswith(("/", "\\")) or is_hidden(name):
         continue
-      kind = ""
-      # The upper half of the attributes is the Unix mode.
-      mode = stat.S_IFMT(info.external_attr >> 16)
-      if mode in _SPECIAL_FILES:
-        kind = "a link" if mode == stat.S_IFLNK else "a device or the like"
-      elif info.flag_bits & _ENCRYPTED_FLAG:
-        kind = "encrypted"
-      elif info.compress_type not in _METHODS:
-        kind = "compressed by a method other than deflate"
-      if kind:
-        raise types.InputError(
-          f"the archive {path} holds {info.filename!r}, which is {kind}; only "
-          "plain files are admitted"
-        )
+      _refuse(_kind_of_zip_member(info), info.filename, path)
       yield File(name, info.file_size, listing.ZipMember(path, info.filename))
 
 
