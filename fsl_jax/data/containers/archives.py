@@ -192,8 +192,12 @@ def read(where: Where, limit: int | None = None) -> bytes:
   Raises:
     InputError: if the archive is damaged, the file cut short or larger.
   """
-  with open_binary(where) as (file, _):
-    data = file.read(-1 if limit is None else limit + 1)
+  most = -1 if limit is None else limit + 1
+  with open_binary(where) as (file, size):
+    if isinstance(where, listing.FileRange):
+      # Memory for as many bytes is allocated before they are read.
+      most = size if limit is None else min(most, size)
+    data = file.read(most)
   if isinstance(where, listing.FileRange) and len(data) < (
     where.size if limit is None else min(where.size, limit + 1)
   ):
