@@ -41,12 +41,7 @@ def acquire(folder: pathlib.Path) -> bool:
   if path.exists() and _key(path.stat()) in _held:
     return False
   descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-  for pause_s in _PAUSES_S:
-    if _lock(descriptor):
-      break
-    # `holder` takes the lock for an instant.
-    time.sleep(pause_s)
-  else:
+  if not _lock_soon(descriptor):
     other = _read(descriptor)
     os.close(descriptor)
     raise types.InputError(
@@ -77,7 +72,7 @@ def holder(folder: pathlib.Path) -> str | None:
   except (FileNotFoundError, NotADirectoryError):
     return None
   try:
-    return None if _lock(descriptor) else _read(descriptor)
+    return None if _lock_soon(descriptor) else _read(descriptor)
   finally:
     os.close(descriptor)
 
@@ -135,6 +130,15 @@ def held(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
     yield
   finally:
     os.close(descriptor)
+
+
+def _lock_soon(descriptor: int) -> bool:
+  """False if another process has the lock for longer than `holder` takes it."""
+  for pause_s in _PAUSES_S:
+    if _lock(descriptor):
+      return True
+    time.sleep(pause_s)
+  return False
 
 
 def _lock(descriptor: int, *, wait: bool = False) -> bool:

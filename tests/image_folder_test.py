@@ -1,12 +1,11 @@
-"""A folder of class folders: which classes there are, and their split."""
+"""A folder of class folders: its classes, and their split."""
 
 import json
 import pathlib
-import tarfile
 import unicodedata
-import zipfile
 
 import pytest
+import sources
 
 from fsl_jax import types
 from fsl_jax.data import kinds, listing
@@ -14,158 +13,151 @@ from fsl_jax.data.builders import class_split, image_folder
 from fsl_jax.data.containers import tree
 
 _NAMES = [f"class {i:02d}" for i in range(20)]
-
-
-def _write(root, names):
-  """Files whose bytes are their names; no image is decoded here."""
-  for name in names:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(name.encode())
-  return root
+_DECOMPOSED = unicodedata.normalize("NFD", "Käfer")
+_JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
+_HEIC = b"\0\0\0\x18ftypheic" + bytes(20)
 
 
 def _classes(names, count=2):
   return [f"{name}/{i}.jpg" for name in names for i in range(count)]
 
 
-def _zip(root, path, names):
-  with zipfile.ZipFile(path, "w") as archive:
-    for name in names:
-      archive.write(root / name, name)
-  return path
+def _archive(root, kind):
+  """The source itself, or an archive of it."""
+  if kind == "folder":
+    return root
+  make = sources.zip_ if kind == "zip" else sources.tar
+  return make(root.parent / f"a.{kind}", sources.contents(root))
 
 
-def _find(source, tmp_path, *, skip_bad=False, **options):
-  builder = image_folder.ImageFolder(data_dir=tmp_path / "made")
-  builder.skip_bad = skip_bad
-  builder.source = source
-  builder.options = options
-  builder.scratch = tmp_path / "scratch"
-  builder.scratch.mkdir(exist_ok=True)
-  return builder.find()
+@pytest.fixture
+def write(tmp_path):
+  """Writes files by name; without content, the content is the name."""
+
+  def write(files):
+    if not isinstance(files, dict):
+      files = {name: name for name in files}
+    return sources.write(tmp_path / "source", files)
+
+  return write
 
 
-def _refusal(source, tmp_path, **options):
-  with pytest.raises(types.InputError) as caught:
-    _find(source, tmp_path, **options)
-  assert "\n" not in str(caught.value)
-  return str(caught.value)
+@pytest.fixture
+def find(tmp_path, write):
+  """The listing of a source, or of files that are written first."""
+
+  def find(source, look=sources.find, skip_bad=False, **options):
+    if not isinstance(source, pathlib.Path):
+      source = write(source)
+    return look(
+      image_folder.ImageFolder,
+      source,
+      tmp_path,
+      skip_bad=skip_bad,
+      options=options,
+    )
+
+  return find
+
+
+@pytest.fixture
+def refusal(find):
+  return lambda source, **options: find(source, sources.refusal, **options)
 
 
 class TestClasses:
-  def test_pictures_at_any_depth_and_of_any_spelling(self, tmp_path):
-    pictures = ["a/1.jpg", "a/x/y/2.JPEG", "a/1.png", "b/é ü.WebP", "b/z.tif"]
+  def test_images_at_any_depth_and_of_any_spelling(self, find):
+    images = ["a/1.jpg", "a/x/y/2.JPEG", "a/1.png", "b/é ü.WebP", "b/z.tif"]
     others = ["a/notes.txt", "a/Thumbs.db", "b/LICENSE", "b/.hidden.png"]
     others += ["readme.md", "labels.csv", "unknown.xyz"]
-    found = _find(_write(tmp_path / "source", pictures + others), tmp_path)
+    found = find(images + others)
     assert found.num_images["novel"] == {"a": 3, "b": 2}
     entries = list(found.entries("novel"))
-    assert sorted(entry.id for entry in entries) == sorted(pictures)
+    assert sorted(entry.id for entry in entries) == sorted(images)
     for entry in entries:
       assert tree.read(entry.picture).decode() == entry.id
       assert entry.id.startswith(f"{entry.class_name}/")
     assert list(found.entries("novel")) == entries
 
   @pytest.mark.parametrize("wrapped", ["", "flowers/", "data/flowers/"])
-  @pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tar inside"])
-  def test_archives_and_single_folders_are_gone_into(
-    self, kind, wrapped, tmp_path
+  @pytest.mark.parametrize("kind", ["folder", "zip", "tgz", "tgz inside"])
+  def test_archives_and_nested_folders(
+    self, kind, wrapped, find, write, tmp_path
   ):
     files = _classes(["cat", "dog", "owl"])
-    source = tmp_path / "source"
-    _write(source, [wrapped + name for name in files])
-    expected = _find(source, tmp_path)
-    if kind == "zip":
-      with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name in files:
-          archive.write(source / (wrapped + name), wrapped + name)
-      source = tmp_path / "a.zip"
-    elif kind.startswith("tar"):
-      (tmp_path / "outer").mkdir()
-      with tarfile.open(tmp_path / "outer" / "a.tgz", "w:gz") as tar:
-        tar.add(source, ".")
-      source = tmp_path / "outer"
-      source = source if "inside" in kind else source / "a.tgz"
-    found = _find(source, tmp_path)
+    root = write([wrapped + name for name in files])
+    expected = find(root)
+    source = _archive(root, kind.removesuffix(" inside"))
+    if "inside" in kind:
+      folder = sources.write(tmp_path / "in", {})
+      source = source.rename(folder / "a.tgz").parent
+    found = find(source)
     assert found.num_images == expected.num_images
     assert found.num_pictures == len(files)
     assert set().union(*found.num_images.values()) == {"cat", "dog", "owl"}
 
-  def test_names_are_composed(self, tmp_path):
-    apart = unicodedata.normalize("NFD", "Käfer")
-    found = _find(_write(tmp_path / "source", _classes([apart, "b"])), tmp_path)
+  def test_names_are_composed(self, find):
+    found = find(_classes([_DECOMPOSED, "b"]))
     assert list(found.num_images["novel"]) == ["Käfer", "b"]
     assert len(list(found.entries("novel"))) == 4
 
-  def test_clashes_of_names(self, tmp_path):
-    names = ["Käfer", unicodedata.normalize("NFD", "Käfer"), "Cat", "cat"]
-    source = _write(tmp_path / "source", _classes(names))
+  def test_clashes_of_names(self, write, refusal):
+    names = ["Käfer", _DECOMPOSED, "Cat", "cat"]
+    source = write(_classes(names))
     if len(list(source.iterdir())) < len(names):
-      pytest.skip("the file system takes some of the names for the same")
-    message = _refusal(source, tmp_path)
+      pytest.skip("the file system does not distinguish the names")
+    message = refusal(source)
     assert "'Cat' and 'cat' differ only in case" in message
     assert r"'Ka\u0308fer' and 'K\xe4fer' differ only in case" in message
 
-  def test_all_that_is_wrong_is_named(self, tmp_path):
-    files = [*_classes(["a", "b"]), "c/notes.txt", "a/x.heic", "b/x/without"]
-    message = _refusal(_write(tmp_path / "source", files), tmp_path)
-    assert "1 class folder has no image (c)" in message
-    assert "2 of its files: no image of a known format" in message
-    assert "(a/x.heic, b/x/without)" in message
-    assert "skip_bad=True" in message
+  def test_images_beside_class_folders_are_counted(self, find):
+    assert "1 images beside" in find([*_classes(["a", "b"]), "1.jpg"]).form
 
-  def test_pictures_without_class_folders(self, tmp_path):
-    source = _write(tmp_path / "source", ["1.jpg", "2.jpg"])
-    message = _refusal(source, tmp_path)
-    assert "has no class folders" in message
-    assert "expected one folder per class" in message
-
-  def test_pictures_beside_class_folders_are_told(self, tmp_path):
-    source = _write(tmp_path / "source", [*_classes(["a", "b"]), "1.jpg"])
-    assert "1 images beside" in _find(source, tmp_path).form
-
-  def test_pictures_a_level_too_deep(self, tmp_path):
-    """Neither animals and things nor images and masks are classes."""
-    for names in (
+  @pytest.mark.parametrize(
+    "names",
+    [
       ["animals/cat", "animals/horse", "things/car", "things/ship"],
       ["images/cat", "images/horse", "masks/cat", "masks/horse"],
-    ):
-      root = tmp_path / names[0].split("/")[0]
-      above = sorted({name.split("/")[0] for name in names})
-      source = _write(root / "plain", _classes(names))
-      message = _refusal(source, tmp_path)
-      assert message.startswith(f"{source} cannot be used: images lie deeper")
-      at = ", ".join(str(source / name) for name in above)
-      assert f"point source at the folder that holds the classes ({at})" in (
-        message
-      )
-      # A preview beside the classes, or one folder without any, prove nothing.
-      preview = _write(
-        root / "preview", [*_classes(names), f"{above[0]}/preview.jpg"]
-      )
-      assert "images lie deeper" in _refusal(preview, tmp_path)
-      mixed = [name for name in names if name.startswith(above[1])]
-      mixed = _classes([*mixed, "dog", "owl"])
-      message = _refusal(_write(root / "mixed", mixed), tmp_path)
-      assert f"({above[1]} has" in message
-      assert "dog" not in message
-      # The same in the folders of splits, and where nobody can point.
-      files = [f"train/{name}" for name in _classes(names)]
-      files += _classes(["test/dog", "test/owl"])
-      source = _write(root / "split", files)
-      assert "(train/" in _refusal(source, tmp_path)
-      source = _zip(source, tmp_path / "a.zip", files)
-      assert "unpack the zip archive and point" in _refusal(source, tmp_path)
+    ],
+  )
+  def test_images_a_level_too_deep(self, names, refusal, tmp_path):
+    """Neither animals and things nor images and masks are classes."""
 
-  def test_a_folder_of_pictures_in_each_class_folder(self, tmp_path):
+    def write(name, files):
+      return sources.write(tmp_path / name, dict.fromkeys(files, "x"))
+
+    first, second = sorted({name.split("/")[0] for name in names})
+    source = write("plain", _classes(names))
+    message = refusal(source)
+    assert message.startswith(f"{source} cannot be used: images lie deeper")
+    at = f"{source / first}, {source / second}"
+    assert f"point source at the folder that holds the classes ({at})" in (
+      message
+    )
+    # A preview beside the classes, or one folder without any, prove nothing.
+    source = write("preview", [*_classes(names), f"{first}/preview.jpg"])
+    assert "images lie deeper" in refusal(source)
+    mixed = [name for name in names if name.startswith(second)]
+    message = refusal(write("mixed", _classes([*mixed, "dog", "owl"])))
+    assert f"({second} has" in message
+    assert "dog" not in message
+    # The same in split folders, and in an archive, which has no folders.
+    files = [f"train/{name}" for name in _classes(names)]
+    source = write("split", files + _classes(["test/dog", "test/owl"]))
+    assert "(train/" in refusal(source)
+    source = _archive(source, "zip")
+    assert "unpack the zip archive and point" in refusal(source)
+
+  def test_a_folder_of_images_in_each_class_folder(
+    self, find, refusal, tmp_path
+  ):
     files = ["a/images/1.jpg", "b/images/1.jpg", "b/images/x/2.jpg"]
     files += ["b/images/3.jpg", "b/boxes.txt", "c/1.jpg", "c/x/2.jpg"]
     files += ["d/1.jpg", "d/2.jpg", "d/x/1.jpg", "d/y/1.jpg"]
-    message = _refusal(_write(tmp_path / "two", files), tmp_path)
-    assert "(b has images, x)" in message
+    two = sources.write(tmp_path / "two", dict.fromkeys(files, "x"))
+    assert "(b has images, x)" in refusal(two)
     files.remove("b/images/x/2.jpg")
-    found = _find(_write(tmp_path / "one", files), tmp_path)
+    found = find(files)
     counts = {k: v for of in found.num_images.values() for k, v in of.items()}
     assert counts == {"a": 1, "b": 2, "c": 2, "d": 4}
 
@@ -178,78 +170,71 @@ class TestClasses:
       ["C/meta/classes.txt", "C/meta/train.json", "C/license_agreement.txt"],
     ],
   )
-  def test_one_folder_of_pictures_beside_others(self, others, kind, tmp_path):
+  def test_one_folder_of_images_beside_others(self, others, kind, find, write):
     files = _classes([f"C/images/{n:03d}.bird" for n in range(9)]) + others
-    source = _write(tmp_path / "source", files)
-    if kind == "zip":
-      source = _zip(source, tmp_path / "a.zip", files)
-    elif kind == "tgz":
-      with tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:
-        tar.add(source, ".")
-      source = tmp_path / "a.tgz"
-    found = _find(source, tmp_path)
+    found = find(_archive(write(files), kind))
     names = {name for of in found.num_images.values() for name in of}
     assert names == {f"{n:03d}.bird" for n in range(9)}
     assert found.num_pictures == 18
 
-  def test_a_folder_that_may_hold_pictures_is_not_passed_over(self, tmp_path):
-    files = [*_classes(["animals/cat", "animals/dog"]), "things/car/1.heic"]
-    message = _refusal(_write(tmp_path / "source", files), tmp_path)
-    assert "no image of a known format (things/car/1.heic)" in message
+  @pytest.mark.parametrize(
+    ("files", "said"),
+    [
+      (["1.jpg", "2.jpg"], ["has no class folders", "expected one folder per"]),
+      (
+        [*_classes(["a", "b"]), "c/notes.txt", "a/x.heic", "b/x/without"],
+        [
+          "1 class folder has no image (c)",
+          "2 of its files: no image of a known format",
+          "(a/x.heic, b/x/without)",
+          "skip_bad=True",
+        ],
+      ),
+      # A folder that may hold images is not taken for annotations.
+      (
+        [*_classes(["animals/cat", "animals/dog"]), "things/car/1.heic"],
+        ["no image of a known format (things/car/1.heic)"],
+      ),
+      # The only folder with images is a class.
+      (["a/1.jpg", "b/notes.txt"], ["no image (b)"]),
+      (_classes(["a"]), ["has 1 class (a), expected at least 2"]),
+    ],
+  )
+  def test_all_that_is_wrong_is_named(self, files, said, refusal):
+    message = refusal(files)
+    for part in said:
+      assert part in message
 
-  def test_the_only_folder_with_pictures_is_a_class(self, tmp_path):
-    source = _write(tmp_path / "source", ["a/1.jpg", "b/notes.txt"])
-    assert "no image (b)" in _refusal(source, tmp_path)
-
-  def test_a_single_class(self, tmp_path):
-    source = _write(tmp_path / "source", _classes(["a"]))
-    assert "has 1 class (a), expected at least 2" in _refusal(source, tmp_path)
-
-  def test_an_endless_link(self, tmp_path):
-    source = _write(tmp_path / "source", ["a.txt"])
+  def test_an_endless_link(self, write, refusal):
+    source = write(["a.txt"])
     (source / "self").symlink_to(source)
-    assert "no image" in _refusal(source, tmp_path)
-
-
-_JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
-_HEIC = b"\0\0\0\x18ftypheic" + bytes(20)
-
-
-def _prepended(root, files):
-  _write(root, list(files))
-  for name, data in files.items():
-    (root / name).write_bytes(data)
-  return root
+    assert "no image" in refusal(source)
 
 
 class TestBytes:
-  """Names that are no names of images: the bytes count."""
+  """Files whose names do not end like those of images."""
 
-  def test_pictures_by_other_names(self, tmp_path):
+  def test_images_by_other_names(self, find):
     names = ["a/1", "a/2.jpg_large", "b/img.001", "b/page.html", "b/x"]
-    source = _prepended(tmp_path / "source", dict.fromkeys(names, _JPEG))
-    (source / "b/notes.txt").write_text("P1 is the first patient")
-    (source / "b/1.thm").write_bytes(_JPEG)
-    found = _find(source, tmp_path)
+    files = dict.fromkeys([*names, "b/1.thm"], _JPEG)
+    found = find({**files, "b/notes.txt": "P1 is the first patient"})
     assert found.num_images["novel"] == {"a": 2, "b": 3}
     assert [e.id for e in found.entries("novel")] == sorted(names)
 
-  def test_what_is_no_picture_is_named_as_what_it_is(
-    self, tmp_path, monkeypatch
-  ):
+  def test_other_files_are_named_by_kind(self, refusal, monkeypatch):
     monkeypatch.setattr(kinds, "has_heif", lambda: False)
-    files = {
-      "a/1.heic": _HEIC,
-      "a/2.mov": b"\0\0\0\x14ftypqt  ",
-      "a/3.nef": b"MM\0*",
-      "a/4.svg": b"<?xml version='1.0'?><svg/>",
-      "a/5": b"",
-      "a/5.xmp": b"<x:xmpmeta/>",
-      "c/notes.txt": b"",
-    }
-    source = _prepended(tmp_path / "source", files)
-    _write(source, _classes(["a", "b"]))
-    message = _refusal(source, tmp_path)
+    message = refusal(
+      {
+        "a/1.heic": _HEIC,
+        "a/2.mov": b"\0\0\0\x14ftypqt  ",
+        "a/3.nef": b"MM\0*",
+        "a/4.svg": b"<?xml version='1.0'?><svg/>",
+        "a/5": b"",
+        "a/5.xmp": b"<x:xmpmeta/>",
+        "c/notes.txt": b"",
+        **dict.fromkeys(_classes(["a", "b"]), b""),
+      }
+    )
     for part in (
       "1 of its files: HEIC image; install pillow-heif, or convert",
       "(a/1.heic)",
@@ -265,22 +250,18 @@ class TestBytes:
       assert part in message
     assert "xmp" not in message
 
-  def test_they_may_be_left_out(self, tmp_path):
+  def test_they_may_be_left_out(self, find):
     files = [*_classes(["a", "b"]), "a/film.mkv", "c/notes.txt"]
-    found = _find(_write(tmp_path / "source", files), tmp_path, skip_bad=True)
+    found = find(files, skip_bad=True)
     assert found.num_images["novel"] == {"a": 2, "b": 2}
-    assert [line.partition(":")[0] for line in found.left_out] == [
-      "a/film.mkv",
-      "c",
-    ]
+    left_out = [line.partition(":")[0] for line in found.left_out]
+    assert left_out == ["a/film.mkv", "c"]
     assert len(list(found.entries("novel"))) == 4
 
-  def test_heic_counts_where_it_can_be_read(self, tmp_path, monkeypatch):
+  def test_heic_counts_where_it_can_be_read(self, find, monkeypatch):
     monkeypatch.setattr(kinds, "has_heif", lambda: True)
-    source = _prepended(
-      tmp_path / "source", dict.fromkeys(["a/1.heic", "b/1.HEIF"], _HEIC)
-    )
-    assert _find(source, tmp_path).num_pictures == 2
+    files = dict.fromkeys(["a/1.heic", "b/1.HEIF"], _HEIC)
+    assert find(files).num_pictures == 2
 
 
 class TestLabels:
@@ -304,40 +285,36 @@ class TestLabels:
       ),
     ],
   )
-  def test_are_the_classes(self, where, table, lines, tmp_path):
-    files = ["1.jpg", "2.jpg", "3"]
-    source = _prepended(
-      tmp_path / "source", {f"{where}{name}": _JPEG for name in files}
-    )
-    place = source / pathlib.Path(where).parent
-    (place / table).write_text(lines.format(*files), encoding="utf-8")
-    found = _find(source, tmp_path)
+  def test_are_the_classes(self, where, table, lines, find):
+    names = ["1.jpg", "2.jpg", "3"]
+    files = dict.fromkeys([f"{where}{name}" for name in names], _JPEG)
+    above = where.rpartition("images/")[0]
+    found = find({**files, f"{above}{table}": lines.format(*names)})
     assert found.num_images["novel"] == {"cat": 1, "owl": 2}
     entries = [(e.class_name, e.id) for e in found.entries("novel")]
     assert entries == [("cat", "2.jpg"), ("owl", "1.jpg"), ("owl", "3")]
     assert table in found.form
 
-  def test_class_folders_come_first(self, tmp_path):
-    source = _write(tmp_path / "source", _classes(["a", "b"]))
-    (source / "labels.csv").write_text("filename,label\na/0.jpg,x\nb/0.jpg,y\n")
-    assert list(_find(source, tmp_path).num_images["novel"]) == ["a", "b"]
-    found = _find(source, tmp_path, labels="labels.csv")
+  def test_class_folders_come_first(self, find, refusal):
+    files = dict.fromkeys(_classes(["a", "b"]), b"")
+    files["labels.csv"] = "filename,label\na/0.jpg,x\nb/0.jpg,y\n"
+    assert list(find(files).num_images["novel"]) == ["a", "b"]
+    found = find(files, labels="labels.csv")
     assert found.num_images["novel"] == {"x": 1, "y": 1}
-    with pytest.raises(types.InputError, match=r"no table 'x.csv'"):
-      _find(source, tmp_path, labels="x.csv")
+    assert "no table 'x.csv'" in refusal(files, labels="x.csv")
 
-  def test_folders_of_a_table_are_groups(self, tmp_path):
-    files = [f"{part}/{n}.jpg" for part in ("train", "test") for n in range(4)]
-    source = _write(tmp_path / "source", files)
-    rows = [f"{name},{'ab'[i % 2]}" for i, name in enumerate(files)]
-    (source / "all.csv").write_text("\n".join(["file,class", *rows]))
-    found = _find(source, tmp_path, labels="all.csv")
-    assert sorted(e.id for e in found.entries("novel")) == sorted(files)
+  def test_folders_of_a_table_are_groups(self, find):
+    names = [f"{part}/{n}.jpg" for part in ("train", "test") for n in range(4)]
+    rows = [f"{name},{'ab'[i % 2]}" for i, name in enumerate(names)]
+    files = dict.fromkeys(names, b"")
+    files["all.csv"] = "\n".join(["file,class", *rows])
+    found = find(files, labels="all.csv")
+    assert sorted(e.id for e in found.entries("novel")) == sorted(names)
 
   @pytest.mark.parametrize(
     ("text", "message"),
     [
-      ("filename,label\n1.jpg,a\n9.jpg,b\n", r"not there \(9.jpg\)"),
+      ("filename,label\n1.jpg,a\n9.jpg,b\n", "not there (9.jpg)"),
       ("filename,label\n1.jpg,a\n1.jpg,b\n", "'b' here and 'a' before"),
       ("filename,label\n1.jpg,\n", "line 2 lacks a label"),
       ("filename,label\n../1.jpg,a\n", "leads outside"),
@@ -348,66 +325,52 @@ class TestLabels:
       ("filename,label\n1.jpg,cat\n2.jpg,cat\n", "has 1 class"),
     ],
   )
-  def test_wrong_tables(self, text, message, tmp_path):
-    source = _write(tmp_path / "source", ["1.jpg", "2.jpg"])
-    (source / "labels.csv").write_text(text)
-    with pytest.raises(types.InputError, match=message):
-      _find(source, tmp_path, labels="labels.csv")
+  def test_wrong_tables(self, text, message, refusal):
+    files = {"1.jpg": b"", "2.jpg": b"", "labels.csv": text}
+    assert message in refusal(files, labels="labels.csv")
 
-  def test_several_tables(self, tmp_path):
-    source = _write(tmp_path / "source", ["1.jpg", "2.jpg"])
-    for name in ("a.csv", "b.csv"):
-      (source / name).write_text("filename,label\n1.jpg,a\n2.jpg,b\n")
-    assert "several tables of labels (a.csv, b.csv)" in _refusal(
-      source, tmp_path
-    )
+  def test_several_tables(self, refusal):
+    text = "filename,label\n1.jpg,a\n2.jpg,b\n"
+    files = {"1.jpg": b"", "2.jpg": b"", "a.csv": text, "b.csv": text}
+    assert "several tables of labels (a.csv, b.csv)" in refusal(files)
 
 
 class TestSameClasses:
   """Folders that hold the same classes are groups of images."""
 
   @pytest.mark.parametrize("wrapped", ["", "birds/"])
-  def test_are_joined(self, wrapped, tmp_path):
+  def test_are_joined(self, wrapped, find):
     files = _classes(["train/a", "train/b", "test/a", "test/b", "test/c"])
     files.append("test/notes.txt")
-    source = _write(tmp_path / "source", [wrapped + name for name in files])
-    found = _find(source, tmp_path, same_classes=True)
+    found = find([wrapped + name for name in files], same_classes=True)
     assert found.num_images["novel"] == {"a": 4, "b": 4, "c": 2}
     ids = sorted(entry.id for entry in found.entries("novel"))
     assert ids == sorted(files[:-1])
 
-  def test_each_with_a_table(self, tmp_path):
-    source = _write(tmp_path / "source", _classes(["train", "test"]))
+  def test_each_with_a_table(self, find, refusal):
+    names = _classes(["train", "test"])
+    files = dict.fromkeys(names, b"")
     for part in ("train", "test"):
-      text = "file_name,label\n0.jpg,a\n1.jpg,b\n"
-      (source / part / "metadata.csv").write_text(text)
-    assert "same_classes=True" in _refusal(source, tmp_path)
-    found = _find(source, tmp_path, same_classes=True)
+      files[f"{part}/metadata.csv"] = "file_name,label\n0.jpg,a\n1.jpg,b\n"
+    assert "same_classes=True" in refusal(files)
+    found = find(files, same_classes=True)
     assert found.num_images["novel"] == {"a": 2, "b": 2}
-    assert {entry.id for entry in found.entries("novel")} == set(
-      _classes(["train", "test"])
-    )
+    assert {entry.id for entry in found.entries("novel")} == set(names)
 
-  def test_names_that_differ_only_in_case_are_refused(self, tmp_path):
+  def test_names_that_differ_only_in_case_are_refused(self, refusal):
     """They would be two classes, each of one folder alone."""
-    source = _write(
-      tmp_path / "source",
-      _classes(["photo/Cat", "photo/Dog", "sketch/cat", "sketch/Dog"]),
-    )
-    assert "sketch/cat" in _refusal(source, tmp_path, same_classes=True)
+    names = ["photo/Cat", "photo/Dog", "sketch/cat", "sketch/Dog"]
+    assert "sketch/cat" in refusal(_classes(names), same_classes=True)
 
 
-class TestFewClasses:
-  def test_are_not_split_unless_asked(self, tmp_path):
-    source = _write(tmp_path / "source", _classes(_NAMES[:19]))
-    found = _find(source, tmp_path)
-    assert list(found.num_images["novel"]) == _NAMES[:19]
-    assert "not split because 19 classes are few" in found.form
-    found = _find(source, tmp_path, seed=0)
-    assert len(found.num_images["base"]) == 12
-    assert "split by a seed" in found.form
-    _write(source, _classes(_NAMES[19:]))
-    assert len(_find(source, tmp_path).num_images["base"]) == 13
+def test_few_classes_are_not_split_unless_asked(find):
+  found = find(_classes(_NAMES[:19]))
+  assert list(found.num_images["novel"]) == _NAMES[:19]
+  assert "not split because 19 classes are few" in found.form
+  found = find(_classes(_NAMES[:19]), seed=0)
+  assert len(found.num_images["base"]) == 12
+  assert "split by a seed" in found.form
+  assert len(find(_classes(_NAMES)).num_images["base"]) == 13
 
 
 class TestSplitFolders:
@@ -421,41 +384,29 @@ class TestSplitFolders:
       ("metatrain", "meta_valid", "metatest"),
     ],
   )
-  def test_are_the_splits(self, folders, tmp_path):
+  def test_are_the_splits(self, folders, find):
     files = [
       f"{folder}/{split}{i}/1.jpg"
       for folder, split in zip(folders, listing.SPLITS, strict=True)
       for i in range(2)
     ]
-    found = _find(_write(tmp_path / "source", files), tmp_path)
+    found = find(files)
     assert found.class_names == {s: (f"{s}0", f"{s}1") for s in listing.SPLITS}
     ids = {e.id for split in listing.SPLITS for e in found.entries(split)}
     assert ids == set(files)
 
-  def test_base_or_val_may_be_missing(self, tmp_path):
-    files = ["train/a/1.jpg", "test/b/1.jpg", "test/c/1.jpg"]
-    source = _write(tmp_path / "source", files)
-    assert _find(source, tmp_path).class_names == {
-      "base": ("a",),
-      "val": (),
-      "novel": ("b", "c"),
-    }
+  def test_base_or_val_may_be_missing(self, find):
+    found = find(["train/a/1.jpg", "test/b/1.jpg", "test/c/1.jpg"])
+    expected = {"base": ("a",), "val": (), "novel": ("b", "c")}
+    assert found.class_names == expected
 
-  def test_one_novel_class(self, tmp_path):
-    source = _write(tmp_path / "source", ["train/a/1.jpg", "test/b/1.jpg"])
-    message = _refusal(source, tmp_path)
-    assert "has 1 novel class ('b'), expected at least 2" in message
-
-  @pytest.mark.parametrize("kind", ["folder", "zip archive"])
-  def test_of_the_same_classes(self, kind, tmp_path):
+  @pytest.mark.parametrize("kind", ["folder", "zip"])
+  def test_of_the_same_classes(self, kind, write, refusal):
     names = [f"c{i:03d}" for i in range(100)]
     files = _classes([f"{s}/{n}" for s in ("train", "test") for n in names])
-    source = _write(tmp_path / "source", files)
-    if kind == "zip archive":
-      source = _zip(source, tmp_path / "a.zip", files)
-    message = _refusal(source, tmp_path)
+    source = _archive(write(files), kind)
     unpack = "" if kind == "folder" else "unpack the zip archive and "
-    assert message == (
+    assert refusal(source) == (
       f"{source} cannot be used: 100 classes are in more than one of the "
       "folders test, train (c000, c001, c002, c003, c004, and 95 more); "
       f"few-shot splits share no class: {unpack}point source at one of them, "
@@ -463,42 +414,43 @@ class TestSplitFolders:
       "ones"
     )
 
-  def test_with_an_empty_one(self, tmp_path):
-    """The only one with images is not taken for the data."""
-    files = [*_classes(["train/a", "train/b", "train/c"]), "test/readme"]
-    assert "test has no class" in _refusal(
-      _write(tmp_path / "source", files), tmp_path
-    )
-
-  def test_one_alone_is_a_class(self, tmp_path):
-    source = _write(tmp_path / "source", _classes(["train", "bus"]))
-    assert _find(source, tmp_path).class_names["novel"] == ("bus", "train")
+  def test_one_alone_is_a_class(self, find):
+    found = find(_classes(["train", "bus"]))
+    assert found.class_names["novel"] == ("bus", "train")
 
   @pytest.mark.parametrize(
     ("files", "message"),
     [
       (
-        ["train/a/1.jpg", "val/a/1.jpg", "test/b/1.jpg"],
-        r"1 class is in more than one of the folders train, val (a)",
+        ["train/a/1.jpg", "test/b/1.jpg"],
+        "has 1 novel class ('b'), expected at least 2",
       ),
-      (["train/a/1.jpg", "test/1.jpg"], r"test has no class folders"),
-      (["train/a/1.jpg", "val/b/1.jpg"], r"no novel (test) classes"),
-      (["train/a/1.jpg", "base/b/1.jpg"], r"stand for the same split"),
-      (["train/a/1.jpg", "test/b/1.jpg", "x/1.jpg"], r"beside others (x)"),
+      # The only split folder with images is not taken for the data.
+      (
+        [*_classes(["train/a", "train/b", "train/c"]), "test/readme"],
+        "test has no class",
+      ),
+      (
+        ["train/a/1.jpg", "val/a/1.jpg", "test/b/1.jpg"],
+        "1 class is in more than one of the folders train, val (a)",
+      ),
+      (["train/a/1.jpg", "test/1.jpg"], "test has no class folders"),
+      (["train/a/1.jpg", "val/b/1.jpg"], "no novel (test) classes"),
+      (["train/a/1.jpg", "base/b/1.jpg"], "stand for the same split"),
+      (["train/a/1.jpg", "test/b/1.jpg", "x/1.jpg"], "beside others (x)"),
     ],
   )
-  def test_wrong_ones(self, files, message, tmp_path):
-    assert message in _refusal(_write(tmp_path / "source", files), tmp_path)
+  def test_wrong_ones(self, files, message, refusal):
+    assert message in refusal(files)
 
-  def test_admit_no_other_choice(self, tmp_path):
+  def test_admit_no_other_choice(self, refusal):
     files = _classes(["train/a", "test/b", "test/c"])
-    source = _write(tmp_path / "source", files)
-    assert "so seed cannot be given" in _refusal(source, tmp_path, seed=1)
+    assert "so seed cannot be given" in refusal(files, seed=1)
 
 
 class TestSeededSplit:
   def test_does_not_change(self):
-    # Prepared data sets of users rest on it.
+    # Prepared data sets of users depend on it.
     assert class_split.seeded([f"c{i}" for i in range(10)]) == {
       "base": ["c0", "c1", "c3", "c6", "c7", "c8"],
       "val": ["c4", "c5"],
@@ -517,52 +469,37 @@ class TestSeededSplit:
     assert split["base"] or n < 3
     assert split["val"] or n < 4
 
-  @pytest.mark.parametrize("n", [4, 20, 60])
-  def test_novel_has_two_classes_however_small_its_share(self, n):
-    names = [f"c{i:02d}" for i in range(n)]
-    split = class_split.seeded(names, val_share=0.99, novel_share=0.01)
-    assert len(split["novel"]) == 2
-    assert not split["base"]
-
-  def test_sizes_are_the_shares(self):
-    names = [f"c{i:03d}" for i in range(200)]
-    split = class_split.seeded(names)
-    assert {s: len(m) for s, m in split.items()} == {
-      "base": 130,
-      "val": 30,
-      "novel": 40,
-    }
+  @pytest.mark.parametrize(
+    ("n", "shares", "sizes"),
+    [
+      (200, {}, [130, 30, 40]),
+      (2, {}, [0, 0, 2]),
+      *((n, {"novel_share": 1}, [0, 0, n]) for n in (2, 3, 5)),
+      # Novel has two classes, however small its share is.
+      *(
+        (n, {"val_share": 0.99, "novel_share": 0.01}, [0, n - 2, 2])
+        for n in (4, 20, 60)
+      ),
+      # Val shrinks as novel grows.
+      (20, {"novel_share": 0.6}, [6, 2, 12]),
+      (20, {"val_share": 0}, [16, 0, 4]),
+      (20, {"val_share": 0.5, "novel_share": 0.5}, [0, 10, 10]),
+    ],
+  )
+  def test_sizes_are_the_shares(self, n, shares, sizes):
+    split = class_split.seeded([f"c{i:03d}" for i in range(n)], **shares)
+    assert [len(split[s]) for s in listing.SPLITS] == sizes
 
   def test_depends_on_the_seed_and_not_on_the_order(self):
     splits = [class_split.seeded(_NAMES, seed=seed) for seed in range(5)]
     assert len({str(split) for split in splits}) == 5
     assert class_split.seeded(_NAMES[::-1]) == splits[0]
 
-  def test_a_class_less_moves_few(self):
+  def test_one_class_less_moves_few(self):
     names = [f"c{i:03d}" for i in range(200)]
     novel = set(class_split.seeded(names)["novel"])
     fewer = set(class_split.seeded(names[1:])["novel"])
     assert len(novel ^ fewer) <= 2
-
-  @pytest.mark.parametrize("n", [2, 3, 5])
-  def test_all_classes_may_be_novel(self, n):
-    expected = {"base": [], "val": [], "novel": _NAMES[:n]}
-    assert class_split.seeded(_NAMES[:n], novel_share=1) == expected
-
-  def test_two_classes_are_novel(self):
-    assert class_split.seeded(["a", "b"])["novel"] == ["a", "b"]
-
-  def test_val_shrinks_as_novel_grows(self):
-    split = class_split.seeded(_NAMES, novel_share=0.6)
-    assert [len(split[s]) for s in listing.SPLITS] == [6, 2, 12]
-
-  def test_val_may_be_empty(self):
-    split = class_split.seeded(_NAMES, val_share=0)
-    assert not split["val"]
-    assert len(split["novel"]) == 4
-    assert not class_split.seeded(_NAMES, val_share=0.5, novel_share=0.5)[
-      "base"
-    ]
 
   @pytest.mark.parametrize(
     ("options", "message"),
@@ -581,85 +518,70 @@ class TestSeededSplit:
     with pytest.raises(types.InputError, match=message):
       class_split.split(_NAMES, options, "the source")
 
-  def test_choices_reach_it(self, tmp_path):
-    source = _write(tmp_path / "source", _classes(_NAMES))
-    found = _find(source, tmp_path, seed=3, val_share=0.3, novel_share=0.4)
-    expected = class_split.seeded(
-      _NAMES, seed=3, val_share=0.3, novel_share=0.4
-    )
+  def test_options_reach_it(self, find):
+    options = {"seed": 3, "val_share": 0.3, "novel_share": 0.4}
+    found = find(_classes(_NAMES), **options)
+    expected = class_split.seeded(_NAMES, **options)
     assert {s: list(c) for s, c in found.num_images.items()} == expected
     assert [len(c) for c in expected.values()] == [6, 6, 8]
 
 
 class TestSplitFile:
   @pytest.fixture
-  def source(self, tmp_path):
-    return _write(tmp_path / "source", _classes(["a", "b", "Käfer", "d"]))
+  def source(self, write):
+    return write(_classes(["a", "b", "Käfer", "d"]))
 
-  def _write_split(self, tmp_path, split):
-    path = tmp_path / "split.json"
-    path.write_text(json.dumps(split), encoding="utf-8")
-    return str(path)
+  @pytest.fixture
+  def path(self, tmp_path):
+    return tmp_path / "split.json"
 
-  def test_is_followed(self, source, tmp_path):
-    apart = unicodedata.normalize("NFD", "Käfer")
-    path = self._write_split(
-      tmp_path, {"novel": ["d", apart], "base": ["b", "a"]}
-    )
-    found = _find(source, tmp_path, split_file=path)
-    assert found.class_names == {
-      "base": ("a", "b"),
-      "val": (),
-      "novel": ("Käfer", "d"),
-    }
+  def test_is_followed(self, source, path, find):
+    split = {"novel": ["d", _DECOMPOSED], "base": ["b", "a"]}
+    expected = {"base": ("a", "b"), "val": (), "novel": ("Käfer", "d")}
+    # With and without a byte-order mark.
+    for encoding in ("utf-8", "utf-8-sig"):
+      path.write_text(json.dumps(split), encoding=encoding)
+      assert find(source, split_file=str(path)).class_names == expected
 
-  def test_all_that_is_wrong_is_named(self, source, tmp_path):
-    split = {"base": ["a", "kafer"], "val": ["a"], "test": ["d"]}
-    path = self._write_split(tmp_path, split)
-    message = _refusal(source, tmp_path, split_file=path)
-    for part in (
-      path,
-      str(source),
-      "'test' is no split",
-      "unknown class 'kafer'; did you mean 'Käfer'?",
-      "'a' is in base and again in val",
-      "it lacks 'Käfer'; 'b'; 'd'",
-      "it has no novel class",
-    ):
+  @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+      (
+        '{"base": ["a", "kafer"], "val": ["a"], "test": ["d"]}',
+        [
+          "'test' is no split",
+          "unknown class 'kafer'; did you mean 'Käfer'?",
+          "'a' is in base and again in val",
+          "it lacks 'Käfer'; 'b'; 'd'",
+          "it has no novel class",
+        ],
+      ),
+      (
+        '{"novel": ["d"], "base": ["a", "b", "Käfer"]}',
+        ["it has 1 novel class ('d'), expected at least 2"],
+      ),
+      (
+        '{"novel": ["a", "b"], "base": ["x"], "base": ["d"]}',
+        ["it has 'base' more than once"],
+      ),
+      *(
+        (json.dumps(split), ["must hold"])
+        for split in ([], {"novel": "a"}, {"novel": [1]})
+      ),
+      *(
+        (content, ["cannot read the split file"])
+        for content in (None, b"{", b"\xff", b"[" * 100_000)
+      ),
+    ],
+  )
+  def test_all_that_is_wrong_is_named(self, text, said, source, path, refusal):
+    if text is not None:
+      sources.write(path.parent, {path.name: text})
+    message = refusal(source, split_file=str(path))
+    for part in (str(path), *said):
       assert part in message
 
-  @pytest.mark.parametrize("split", [[], {"novel": "a"}, {"novel": [1]}])
-  def test_other_content(self, split, source, tmp_path):
-    path = self._write_split(tmp_path, split)
-    assert "must hold" in _refusal(source, tmp_path, split_file=path)
-
-  def test_begins_with_a_byte_order_mark(self, source, tmp_path):
-    path = tmp_path / "split.json"
-    text = json.dumps({"novel": ["d", "Käfer"], "base": ["a", "b"]})
-    path.write_text(text, encoding="utf-8-sig")
-    found = _find(source, tmp_path, split_file=str(path))
-    assert found.class_names["novel"] == ("Käfer", "d")
-
-  def test_a_split_twice(self, source, tmp_path):
-    path = tmp_path / "split.json"
-    path.write_text('{"novel": ["a", "b"], "base": ["x"], "base": ["d"]}')
-    message = _refusal(source, tmp_path, split_file=str(path))
-    assert "it has 'base' more than once" in message
-
-  def test_one_novel_class(self, source, tmp_path):
-    split = {"novel": ["d"], "base": ["a", "b", "Käfer"]}
-    path = self._write_split(tmp_path, split)
-    message = _refusal(source, tmp_path, split_file=path)
-    assert "it has 1 novel class ('d'), expected at least 2" in message
-
-  def test_unreadable_and_with_other_choices(self, source, tmp_path):
-    path = tmp_path / "split.json"
-    for content in (None, b"{", b"\xff", b"[" * 100_000):
-      if content is not None:
-        path.write_bytes(content)
-      assert f"cannot read the split file {path}" in _refusal(
-        source, tmp_path, split_file=str(path)
-      )
-    assert "so novel_share, seed cannot be given with it" in _refusal(
-      source, tmp_path, split_file=str(path), seed=1, novel_share=0.5
+  def test_with_other_choices(self, source, path, refusal):
+    assert "so novel_share, seed cannot be given with it" in refusal(
+      source, split_file=str(path), seed=1, novel_share=0.5
     )

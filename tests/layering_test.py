@@ -66,6 +66,7 @@ ONLY_IN = {
   "tensorflow_datasets": {"data"},
   "orbax": {"checkpoint"},
   "optax": {"adapt", "pretrain"},
+  "filelock": {"folder_lock"},
   "loky": {"data"},
   "array_record": {"data"},
   "jinja2": {"report"},

@@ -388,7 +388,9 @@ class TestLock:
     assert is_free(folder)
     assert (folder.path / "lock").read_text() == text
 
-  def test_waits_for_one_who_asks(self, folder, monkeypatch):
+  @pytest.mark.parametrize("asks", [False, True])
+  def test_waits_for_one_who_asks(self, asks, folder, monkeypatch):
+    """Asking takes the lock for an instant."""
     folder_lock.release(folder.path)
     with started(_LOCKER, folder.path / "lock") as (process, line):
       assert line == "free"
@@ -398,8 +400,11 @@ class TestLock:
         process.wait()
 
       monkeypatch.setattr(folder_lock.time, "sleep", let_go)
-      make(folder.path)
-    assert not is_free(folder)
+      if asks:
+        assert run_folder.worker(folder.path) is None
+      else:
+        make(folder.path)
+    assert is_free(folder) == asks
 
   def test_file_system_without_locks(self, tmp_path, monkeypatch):
     def unsupported(*_, **__):

@@ -1,5 +1,6 @@
 """Download of one file over HTTP: resumed, verified, and never partial."""
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -60,7 +61,11 @@ def fetch(
   """
   folder = pathlib.Path(folder).expanduser()
   path = folder / pathlib.PurePosixPath(urllib.parse.urlsplit(url).path).name
-  if _is_right(path, sha256, size_bytes):
+  if (
+    path.is_file()
+    and path.stat().st_size == size_bytes
+    and _sha256(path) == sha256
+  ):
     return path
   folder.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f"{path.name}.part")
@@ -75,8 +80,7 @@ def fetch(
     raise types.InputError(
       f"cannot download {url}: {error}; try again, or {by_hand}"
     ) from error
-  with open(part, "rb") as file:
-    found = hashlib.file_digest(file, "sha256").hexdigest()
+  found = _sha256(part)
   if found != sha256:
     part.unlink()
     raise types.InputError(
@@ -87,11 +91,9 @@ def fetch(
   return path
 
 
-def _is_right(path: pathlib.Path, sha256: str, size_bytes: int) -> bool:
-  if not path.is_file() or path.stat().st_size != size_bytes:
-    return False
+def _sha256(path: pathlib.Path) -> str:
   with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _received(url: str, part: pathlib.Path, size_bytes: int) -> Iterator[int]:
@@ -140,7 +142,8 @@ def _receive(url: str, part: pathlib.Path, size_bytes: int) -> Iterator[int]:
       file.truncate(start)
       file.seek(start)
       while start < size_bytes:
-        block = _read(response, min(_BLOCK, size_bytes - start))
+        with _network_errors():
+          block = response.read1(min(_BLOCK, size_bytes - start))
         if not block:
           return
         file.write(block)
@@ -156,22 +159,21 @@ def _open(url: str, start: int) -> http.client.HTTPResponse:
   }
   if start:
     headers["Range"] = f"bytes={start}-"
-  request = urllib.request.Request(url, headers=headers)
-  try:
+  with _network_errors():
+    request = urllib.request.Request(url, headers=headers)
     return urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def _network_errors() -> Iterator[None]:
+  try:
+    yield
   except urllib.error.HTTPError as error:
     with error:
       kind = _Interrupted if error.code in _TRANSIENT else _Refused
       raise kind(f"HTTP {error.code} {error.reason}") from error
   except urllib.error.URLError as error:
     raise _Interrupted(f"no connection ({error.reason})") from error
-  except (OSError, http.client.HTTPException) as error:
-    raise _Interrupted(f"{type(error).__name__}: {error}") from error
-
-
-def _read(response: http.client.HTTPResponse, size: int) -> bytes:
-  try:
-    return response.read1(size)
   except (OSError, http.client.HTTPException) as error:
     raise _Interrupted(f"{type(error).__name__}: {error}") from error
 

@@ -1,7 +1,8 @@
 """CIFAR-FS and FC-100: two splits of the classes of CIFAR-100."""
 
+import collections
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import ClassVar
 
 from fsl_jax import types
@@ -18,6 +19,10 @@ _SIZE_BYTES = 168_513_733
 # How far below the source the files may be, and how wide its folders.
 _DEPTH = 3
 _MAX_FOLDERS = 100
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+# Of a tree of image files, such as data/cifar100/train/vehicles_1/bus.
+_TREE_DEPTH = 5
 
 _ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zip")
 # Files that people give instead of the folder that holds them.
@@ -53,7 +58,7 @@ def find(source: pathlib.Path, scratch: pathlib.Path) -> forms.Found:
     )
     if found is not None:
       return found
-  found = forms.class_folders(place)
+  found = _class_folders(place)
   if found is not None:
     return found
   files = [file for folder in _folders(place) for file in place.files(folder)]
@@ -77,15 +82,73 @@ def find(source: pathlib.Path, scratch: pathlib.Path) -> forms.Found:
 
 def _folders(place: tree.Tree) -> Iterator[str]:
   """Folders where files of the data set may be, from the top down."""
-  level = [""]
-  for _ in range(_DEPTH + 1):
-    below = []
-    for folder in level:
-      yield folder
-      names = place.folders(folder)
-      if len(names) < _MAX_FOLDERS:
-        below += [tree.join(folder, name) for name in names]
-    level = below
+  return place.top_down(
+    _DEPTH, lambda names: names if len(names) < _MAX_FOLDERS else []
+  )
+
+
+def _class_folders(place: tree.Tree) -> forms.Found | None:
+  """CIFAR-100 as folders of image files, named by class.
+
+  Folders may be nested in others, such as train and test or the superclasses;
+  images of the same class are joined.
+
+  Returns:
+    None if less than half of the folders with images are classes.
+
+  Raises:
+    InputError: if classes are missing, unknown or in a wrong superclass.
+  """
+  of_class: dict[str, list[str]] = {}
+  num_images: dict[str, int] = collections.Counter()
+  problems, num_unknown = [], 0
+  for folder in _image_folders(place, "", _TREE_DEPTH):
+    *above, base = folder.split("/")
+    name = forms.canonical(base)
+    if name not in forms.COARSE_OF:
+      num_unknown += 1
+      problems.append(f"{forms.unknown(base)} (folder {folder})")
+      continue
+    coarse = forms.canonical(above[-1]) if above else None
+    if coarse in forms.COARSE and coarse != forms.COARSE_OF[name]:
+      problems.append(
+        f"{folder} lies below {coarse}, {name} is of {forms.COARSE_OF[name]}"
+      )
+    of_class.setdefault(name, []).append(folder)
+    num_images[name] += sum(1 for _ in _images(place, folder))
+  if len(of_class) <= num_unknown:
+    return None
+  missing = [name for name in forms.FINE if name not in of_class]
+  if missing:
+    problems.append(f"no folder of {', '.join(missing)}")
+  form = f"class folders in a {place.kind}"
+  forms.refuse(str(place.path), form, problems)
+
+  def entries(wanted: Collection[str]) -> Iterator[listing.Entry]:
+    for name in wanted:
+      for folder in of_class[name]:
+        for file in _images(place, folder):
+          yield listing.Entry(
+            name, file.name, file.where, forms.COARSE_OF[name]
+          )
+
+  return forms.Found(
+    form, {name: num_images[name] for name in forms.FINE}, entries
+  )
+
+
+def _image_folders(place: tree.Tree, folder: str, depth: int) -> Iterator[str]:
+  if folder and next(_images(place, folder), None):
+    yield folder
+  if depth:
+    for name in place.folders(folder):
+      yield from _image_folders(place, tree.join(folder, name), depth - 1)
+
+
+def _images(place: tree.Tree, folder: str) -> Iterator[tree.File]:
+  for file in place.files(folder):
+    if file.base.lower().endswith(_SUFFIXES):
+      yield file
 
 
 class FromCifar100(from_source.FromSource):

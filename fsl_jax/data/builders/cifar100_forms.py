@@ -1,10 +1,9 @@
-"""The forms in which CIFAR-100 is distributed, each brought to `Found`.
+"""The forms of CIFAR-100 whose images are numbered, each brought to `Found`.
 
-The authors publish rows of bytes (binary) or Python pickles;
-tensorflow-datasets writes records; and people keep trees of image files.
+The authors publish rows of bytes (binary) or Python pickles, and
+tensorflow-datasets writes records.
 """
 
-import collections
 import difflib
 import functools
 import os
@@ -42,10 +41,6 @@ _ROW_OF_CIFAR10 = 1 + _PIXELS  # it has one label
 _TFDS = "prepared by tensorflow-datasets"
 _TFDS_CHUNK = 256  # records that are read together
 _TFDS_LABELS = {"fine": "label", "coarse": "coarse_label"}
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-# Of a tree of image files, such as data/cifar100/train/vehicles_1/bus.
-_DEPTH = 5
 
 
 class Found(NamedTuple):
@@ -185,58 +180,12 @@ def prepared(place: tree.Tree, folder: str) -> Found | None:
     ) from error
 
 
-def class_folders(place: tree.Tree) -> Found | None:
-  """CIFAR-100 as folders of image files, named by class.
-
-  Folders may be nested in others, such as train and test or the superclasses;
-  images of the same class are joined.
-
-  Returns:
-    None if less than half of the folders with images are classes.
-
-  Raises:
-    InputError: if classes are missing, unknown or in a wrong superclass.
-  """
-  of_class: dict[str, list[str]] = {}
-  num_images: dict[str, int] = collections.Counter()
-  problems, num_unknown = [], 0
-  for folder in _image_folders(place, "", _DEPTH):
-    *above, base = folder.split("/")
-    name = _canonical(base)
-    if name not in COARSE_OF:
-      num_unknown += 1
-      problems.append(f"{_unknown(base)} (folder {folder})")
-      continue
-    coarse = _canonical(above[-1]) if above else None
-    if coarse in COARSE and coarse != COARSE_OF[name]:
-      problems.append(
-        f"{folder} lies below {coarse}, {name} is of {COARSE_OF[name]}"
-      )
-    of_class.setdefault(name, []).append(folder)
-    num_images[name] += sum(1 for _ in _images(place, folder))
-  if len(of_class) <= num_unknown:
-    return None
-  missing = [name for name in FINE if name not in of_class]
-  if missing:
-    problems.append(f"no folder of {', '.join(missing)}")
-  form = f"class folders in a {place.kind}"
-  _refuse(str(place.path), form, problems)
-
-  def entries(wanted: Collection[str]) -> Iterator[listing.Entry]:
-    for name in wanted:
-      for folder in of_class[name]:
-        for file in _images(place, folder):
-          yield listing.Entry(name, file.name, file.where, COARSE_OF[name])
-
-  return Found(form, {name: num_images[name] for name in FINE}, entries)
-
-
 def key(name: str) -> str:
   """A name without differences of spelling."""
   return "".join(c for c in name.casefold() if c.isalnum())
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
   """The class or superclass of that name in any spelling, or ""."""
   return _of_key().get(key(name), "")
 
@@ -246,7 +195,7 @@ def _of_key() -> dict[str, str]:
   return {key(name): name for name in (*FINE, *COARSE)}
 
 
-def _unknown(name: str) -> str:
+def unknown(name: str) -> str:
   near = difflib.get_close_matches(key(name), _of_key(), n=1)
   hint = f" (did you mean {_of_key()[near[0]]!r}?)" if near else ""
   return f"unknown class {name!r}{hint}"
@@ -259,7 +208,7 @@ def _show(place: tree.Tree, name: str) -> str:
   return f"{name} in {place.path}" if name else str(place.path)
 
 
-def _refuse(where: str, form: str, problems: list[str]) -> None:
+def refuse(where: str, form: str, problems: list[str]) -> None:
   """Raises InputError if there are problems, naming all of them."""
   if problems:
     raise types.InputError(
@@ -291,10 +240,10 @@ def _checked(
   positions = {}
   for kind, known in _KNOWN.items():
     given = [name.strip() for name in names.get(kind, known) if name.strip()]
-    found = [_canonical(name) for name in given]
+    found = [canonical(name) for name in given]
     what = f"{kind}_label_names"
     problems += [
-      f"{what}: {_unknown(name)}"
+      f"{what}: {unknown(name)}"
       for name, canonical in zip(given, found, strict=True)
       if canonical not in known
     ]
@@ -304,13 +253,13 @@ def _checked(
     if len(set(found)) < len(found):
       problems.append(f"{what} has classes twice")
     positions[kind] = np.array([known.index(name) for name in found], int)
-  _refuse(where, form, problems)
+  refuse(where, form, problems)
   fine = []
   for part in parts:
     labels, wrong = _positions_of_labels(part, positions)
     problems += [f"{part.name}: {problem}" for problem in wrong]
     fine.append(labels)
-  _refuse(where, form, problems)
+  refuse(where, form, problems)
   counts = np.bincount(np.concatenate(fine), minlength=len(FINE)).tolist()
 
   def entries(wanted: Collection[str]) -> Iterator[listing.Entry]:
@@ -435,7 +384,7 @@ def _of_tfds(info: Any, where: pathlib.Path) -> Found:
         f"{part} has {info.splits[part].num_examples:,} images, expected "
         f"{num:,}"
       )
-  _refuse(str(where), _TFDS, problems)
+  refuse(str(where), _TFDS, problems)
   if info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
     raise types.InputError(
       f"{where} ({_TFDS}) is in the format {info.file_format.value}, which "
@@ -473,17 +422,3 @@ def _tfds_records(
   )
   for start in range(0, len(rows), _TFDS_CHUNK):
     yield from source.__getitems__(rows[start : start + _TFDS_CHUNK].tolist())
-
-
-def _image_folders(place: tree.Tree, folder: str, depth: int) -> Iterator[str]:
-  if folder and next(_images(place, folder), None):
-    yield folder
-  if depth:
-    for name in place.folders(folder):
-      yield from _image_folders(place, tree.join(folder, name), depth - 1)
-
-
-def _images(place: tree.Tree, folder: str) -> Iterator[tree.File]:
-  for file in place.files(folder):
-    if file.base.lower().endswith(_SUFFIXES):
-      yield file

@@ -141,15 +141,10 @@ class _Search:
     read = image_labels.read(self._place, table, parent)
     self._missing += [tree.join(read.root, name) for name in read.missing]
     for name, names in read.names.items():
-      other = self._of_key.setdefault(_key(name), tree.join(parent, name))
-      if _above(other) != parent and not self._join:
-        self._shared[tree.join(parent, name)] = other
-      if _base(other) != name and (self._join or _above(other) == parent):
-        self._problems.append(
-          f"{_base(other)!a} and {name!a} differ only in case"
-        )
       files = tuple(tree.join(read.root, file) for file in names)
-      self._add(name, Class(split, (), files, len(files)))
+      self._add(
+        name, tree.join(parent, name), Class(split, (), files, len(files))
+      )
     return read.root
 
   def class_folders(self, parent: str, split: str) -> None:
@@ -159,20 +154,10 @@ class _Search:
       self._problems.append(f"{self._place.path / parent} has no class folders")
     for base in folders:
       folder = tree.join(parent, base)
-      name = unicodedata.normalize("NFC", base)
-      other = self._of_key.setdefault(_key(name), folder)
-      if _above(other) != parent and not self._join:
-        self._shared[folder] = other
-        continue
-      same_name = unicodedata.normalize("NFC", _base(other)) == name
-      if other != folder and (_above(other) == parent or not same_name):
-        self._problems.append(
-          f"{other!a} and {folder!a} differ only in case or Unicode form"
-        )
-        continue
       count = self._count(folder)
       if count:
-        self._add(name, Class(split, (folder,), (), count))
+        name = unicodedata.normalize("NFC", base)
+        self._add(name, folder, Class(split, (folder,), (), count))
       else:
         self._empty.append(folder)
 
@@ -199,7 +184,19 @@ class _Search:
       self._deep[folder] = sorted(below)
     return count
 
-  def _add(self, name: str, more: Class) -> None:
+  def _add(self, name: str, folder: str, more: Class) -> None:
+    """Adds images to a class, unless another one has nearly its name."""
+    other = self._of_key.setdefault(_key(name), folder)
+    same_parent = _above(other) == _above(folder)
+    if not same_parent and not self._join:
+      self._shared[folder] = other
+      return
+    same_name = unicodedata.normalize("NFC", _base(other)) == name
+    if other != folder and (same_parent or not same_name):
+      self._problems.append(
+        f"{other!a} and {folder!a} differ only in case or Unicode form"
+      )
+      return
     before = self.classes.get(name, Class(more.split, (), (), 0))
     self.classes[name] = Class(
       before.split,

@@ -11,8 +11,8 @@ from fsl_jax.data.containers import tree
 
 _SYNSET = re.compile(r"n\d{8}")
 
-# How far below the source the synsets may be.
-_DEPTH = 3
+# How far below the source the folders of synsets may be.
+_DEPTH = 2
 
 _PAPER = {"base": 7491, "novel": 13007, "unused": 1343}
 
@@ -122,28 +122,24 @@ def _synsets(place: tree.Tree) -> dict[str, _Synset]:
       )
     found[name] = synset
 
-  level = [""]
-  for _ in range(_DEPTH):
-    below = []
-    for folder in level:
-      for file in place.files(folder):
-        name, _, ending = file.base.partition(".")
-        if _SYNSET.fullmatch(name) and ending.startswith(("tar", "tgz")):
-          if ending != "tar" or isinstance(file.where, listing.ZipMember):
-            problems.append(f"{file.name} is compressed, expected a plain tar")
-          add(name, _Synset(folder, file))
-      for name in place.folders(folder):
-        path = tree.join(folder, name)
-        if _SYNSET.fullmatch(name):
-          add(name, _Synset(path, None))
-        else:
-          below.append(path)
-    level = below
+  for folder in place.top_down(_DEPTH, _no_synsets):
+    for file in place.files(folder):
+      name, _, ending = file.base.partition(".")
+      if _SYNSET.fullmatch(name) and ending.startswith(("tar", "tgz")):
+        if ending != "tar" or isinstance(file.where, listing.ZipMember):
+          problems.append(f"{file.name} is compressed, expected a plain tar")
+        add(name, _Synset(folder, file))
+    for name in filter(_SYNSET.fullmatch, place.folders(folder)):
+      add(name, _Synset(tree.join(folder, name), None))
   if problems:
     raise types.InputError(
       f"{place.path} cannot be used: {listing.shorten(problems)}"
     )
   return found
+
+
+def _no_synsets(names: list[str]) -> list[str]:
+  return [name for name in names if not _SYNSET.fullmatch(name)]
 
 
 def _path(synset: _Synset) -> str:

@@ -26,7 +26,7 @@ _SIZE_BYTES = {"images_background": 9464212, "images_evaluation": 6462886}
 
 # How far below the source the halves may be, as in
 # omniglot/python/images_background.
-_DEPTH = 3
+_DEPTH = 2
 
 # With any folders above the alphabets: unpacking often adds one.
 _DRAWING = re.compile(r"(?:.*/)?([^/]+)/(character\d+)/([^/]+\.png)")
@@ -111,23 +111,16 @@ the split of Vinyals et al. by character: 1,028 base, 172 val, 423 novel.
     if _half_of(source.name):
       source = source.parent  # The other half lies beside it.
     top = tree.open_tree(source, self.scratch)
-    level = [""]
-    for _ in range(_DEPTH):
-      for folder in level:
-        found = {_half_of(name) for name in _names(top, folder)} & {*_HALVES}
-        if len(found) == len(_HALVES):
-          return [(top, folder, half) for half in _HALVES]
-        if found:
-          (missing,) = {*_HALVES} - found
-          raise types.InputError(
-            f"{top.path / folder} holds {found.pop()} but not {missing}; "
-            "expected both, as folders or zips"
-          )
-      level = [
-        tree.join(folder, name)
-        for folder in level
-        for name in top.folders(folder)
-      ]
+    for folder in top.top_down(_DEPTH):
+      found = {_half_of(name) for name in _names(top, folder)} & {*_HALVES}
+      if len(found) == len(_HALVES):
+        return [(top, folder, half) for half in _HALVES]
+      if found:
+        (missing,) = {*_HALVES} - found
+        raise types.InputError(
+          f"{top.path / folder} holds {found.pop()} but not {missing}; "
+          "expected both, as folders or zips"
+        )
     raise types.InputError(
       f"{self.source} is not Omniglot; expected {_HALVES[0]} and {_HALVES[1]}, "
       "as folders or zips, in it"

@@ -124,20 +124,15 @@ def _survey(place: tree.Tree) -> Survey:
   """Looks for class folders and other files, a few levels deep."""
   folders: dict[str, list[str]] = {}
   files: list[tree.File] = []
-  level = [""]
-  for depth in range(_DEPTH + 1):
-    below = []
-    for folder in level:
-      files += place.files(folder)
-      names = place.folders(folder)
-      others = [name for name in names if not _ID.fullmatch(name)]
-      for name in names:
-        path = tree.join(folder, name)
-        if _ID.fullmatch(name):
-          folders.setdefault(name, []).append(path)
-        elif depth < _DEPTH and len(others) <= _MAX_FOLDERS:
-          below.append(path)
-    level = below
+
+  def enter(names: list[str]) -> list[str]:
+    others = [name for name in names if not _ID.fullmatch(name)]
+    return others if len(others) <= _MAX_FOLDERS else []
+
+  for folder in place.top_down(_DEPTH, enter):
+    files += place.files(folder)
+    for name in filter(_ID.fullmatch, place.folders(folder)):
+      folders.setdefault(name, []).append(tree.join(folder, name))
   return Survey(place, folders, files)
 
 

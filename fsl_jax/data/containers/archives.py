@@ -192,8 +192,12 @@ def read(where: Where, limit: int | None = None) -> bytes:
   Raises:
     InputError: if the archive is damaged, the file cut short or larger.
   """
-  with open_binary(where) as (file, _):
-    data = file.read(-1 if limit is None else limit + 1)
+  most = -1 if limit is None else limit + 1
+  with open_binary(where) as (file, size):
+    if isinstance(where, listing.FileRange):
+      # Memory for as many bytes is allocated before they are read.
+      most = size if limit is None else min(most, size)
+    data = file.read(most)
   if isinstance(where, listing.FileRange) and len(data) < (
     where.size if limit is None else min(where.size, limit + 1)
   ):
@@ -281,7 +285,7 @@ def tar_files(
         name = safe_name(member.name, shown)
         if member.isdir() or is_hidden(name):
           continue
-        _check_plain(member, shown)
+        _refuse(_kind_of_tar_member(member), member.name, shown)
         if member.offset_data + member.size > end:
           raise types.InputError(
             f"the archive {shown} is cut short in {member.name!r}"
@@ -294,19 +298,35 @@ def tar_files(
         raise tarfile.ReadError(f"no end mark at byte {tar.offset}")
 
 
-def _check_plain(member: tarfile.TarInfo, shown: str) -> None:
-  kind = ""
-  if member.islnk() or member.issym():
-    kind = "a link"
-  elif not member.isreg():
-    kind = "a device or the like"
-  elif member.issparse():
-    kind = "stored with holes (sparse)"
+def _refuse(kind: str, name: str, shown: str) -> None:
+  """Raises InputError if a member is of a kind that is not admitted."""
   if kind:
     raise types.InputError(
-      f"the archive {shown} holds {member.name!r}, which is {kind}; only plain "
-      "files are admitted"
+      f"the archive {shown} holds {name!r}, which is {kind}; only plain files "
+      "are admitted"
     )
+
+
+def _kind_of_tar_member(member: tarfile.TarInfo) -> str:
+  """Why a member is not admitted, or ""."""
+  if member.islnk() or member.issym():
+    return "a link"
+  if not member.isreg():
+    return "a device or the like"
+  return "stored with holes (sparse)" if member.issparse() else ""
+
+
+def _kind_of_zip_member(info: zipfile.ZipInfo) -> str:
+  """Why a member is not admitted, or ""."""
+  # The upper half of the attributes is the Unix mode.
+  mode = stat.S_IFMT(info.external_attr >> 16)
+  if mode in _SPECIAL_FILES:
+    return "a link" if mode == stat.S_IFLNK else "a device or the like"
+  if info.flag_bits & _ENCRYPTED_FLAG:
+    return "encrypted"
+  if info.compress_type not in _METHODS:
+    return "compressed by a method other than deflate"
+  return ""
 
 
 def zip_files(path: str | os.PathLike[str]) -> Iterator[File]:
@@ -322,20 +342,7 @@ def zip_files(path: str | os.PathLike[str]) -> Iterator[File]:
       name = safe_name(_zip_name(info), path)
       if info.filename.endswith(("/", "\\")) or is_hidden(name):
         continue
-      kind = ""
-      # The upper half of the attributes is the Unix mode.
-      mode = stat.S_IFMT(info.external_attr >> 16)
-      if mode in _SPECIAL_FILES:
-        kind = "a link" if mode == stat.S_IFLNK else "a device or the like"
-      elif info.flag_bits & _ENCRYPTED_FLAG:
-        kind = "encrypted"
-      elif info.compress_type not in _METHODS:
-        kind = "compressed by a method other than deflate"
-      if kind:
-        raise types.InputError(
-          f"the archive {path} holds {info.filename!r}, which is {kind}; only "
-          "plain files are admitted"
-        )
+      _refuse(_kind_of_zip_member(info), info.filename, path)
       yield File(name, info.file_size, listing.ZipMember(path, info.filename))
 
 

@@ -9,7 +9,7 @@ import bisect
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fsl_jax import types
 from fsl_jax.data import listing
@@ -62,6 +62,25 @@ class Tree:
     Links to folders are followed, except to a folder that contains them.
     """
     return self._walk(folder, ())
+
+  def top_down(
+    self,
+    depth: int,
+    enter: Callable[[list[str]], list[str]] = lambda names: names,
+  ) -> Iterator[str]:
+    """Folders breadth-first, beginning with the topmost.
+
+    Args:
+      depth: number of levels below the topmost folder.
+      enter: of the names of the folders in a folder, those that are entered.
+    """
+    level = [""]
+    for _ in range(depth + 1):
+      below = []
+      for folder in level:
+        yield folder
+        below += [join(folder, n) for n in enter(self.folders(folder))]
+      level = below
 
   def get(self, name: str) -> File | None:
     """A file by its name, or None."""
@@ -225,6 +244,25 @@ class _Index:
     if found is None:
       return []
     return [self._file(folder, found, row) for row in range(len(found.names))]
+
+  def top_down(
+    self,
+    depth: int,
+    enter: Callable[[list[str]], list[str]] = lambda names: names,
+  ) -> Iterator[str]:
+    """Folders breadth-first, beginning with the topmost.
+
+    Args:
+      depth: number of levels below the topmost folder.
+      enter: of the names of the folders in a folder, those that are entered.
+    """
+    level = [""]
+    for _ in range(depth + 1):
+      below = []
+      for folder in level:
+        yield folder
+        below += [join(folder, n) for n in enter(self.folders(folder))]
+      level = below
 
   def get(self, name: str) -> File | None:
     parent, _, base = name.rpartition("/")
