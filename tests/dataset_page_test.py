@@ -86,10 +86,7 @@ def test_terminal_of_few_classes_names_each_once():
 
 
 def test_long_table_has_both_ends():
-  rows = [
-    {"name": f"c{i}", "log_odds": -i, "accuracy": 0.5, "num_queries": 1}
-    for i in range(150)
-  ]
+  rows = [dataset.ClassRow(f"c{i}", -i, 0.5, 1) for i in range(150)]
   shown, note = dataset.class_table(rows)
   names = [row[0].text for row in shown.rows]
   assert names == [f"c{i}" for i in (*range(50), *range(100, 150))]
