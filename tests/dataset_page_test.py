@@ -85,17 +85,6 @@ def test_terminal_of_few_classes_names_each_once():
   assert re.findall(r"^c(\d)\.", block, re.M) == list("43210")
 
 
-def test_long_table_has_both_ends():
-  rows = [
-    {"name": f"c{i}", "log_odds": -i, "accuracy": 0.5, "num_queries": 1}
-    for i in range(150)
-  ]
-  shown, note = dataset.class_table(rows)
-  names = [row[0].text for row in shown.rows]
-  assert names == [f"c{i}" for i in (*range(50), *range(100, 150))]
-  assert "150 classes" in note
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
   folder = tmp_path_factory.mktemp("page")

@@ -1,44 +1,24 @@
 """What adaptation did to predictions: collapse, changes, classes."""
 
+import made_results
 import numpy as np
 import pytest
 
 from fsl_jax import diagnosis, types
 
-
-def result(labels, predictions, initial=None, class_ids=None, accuracy=None):
-  labels, predictions = np.asarray(labels), np.asarray(predictions)
-  n = len(labels)
-  if accuracy is None:
-    is_query = labels >= 0
-    hits = (predictions == labels) & is_query
-    accuracy = hits.sum(1) / is_query.sum(1)
-  return types.EvalResult(
-    method="m",
-    query_use="none",
-    protocol={},
-    protocol_name="4-way 1-shot",
-    protocol_text="2 queries a class",
-    index=np.arange(n),
-    digests=np.arange(n).astype(str),
-    class_ids=np.tile(np.arange(4), (n, 1))
-    if class_ids is None
-    else np.asarray(class_ids),
-    labels=labels,
-    accuracy=np.asarray(accuracy, np.float64),
-    hardness=np.full(n, np.nan),
-    predictions=predictions,
-    initial_predictions=predictions if initial is None else np.asarray(initial),
-    support_accuracy=np.linspace(0.5, 1, n),
-    curves={},
-  )
-
-
 BALANCED = [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+def result(labels, predictions, initial=None, **fields):
+  """A result of episodes of four ways, unless `class_ids` says otherwise."""
+  fields.setdefault("class_ids", np.tile(np.arange(4), (len(labels), 1)))
+  if initial is not None:
+    fields["initial_predictions"] = initial
+  return made_results.result(labels=labels, predictions=predictions, **fields)
+
+
 class TestWays:
-  def test_by_hand(self):
+  def test_of_three_histograms(self):
     # All the same; half and half; three quarters in one class.
     predictions = [[2] * 8, [0, 0, 0, 0, 3, 3, 3, 3], [1] * 6 + [0] * 2]
     found = diagnosis.of_result(result([BALANCED] * 3, predictions))
@@ -88,7 +68,7 @@ class TestCollapse:
 
 
 class TestChanges:
-  def test_by_hand(self):
+  def test_every_kind(self):
     # Right stays, wrong to right twice, right to wrong, wrong to wrong, thrice
     # wrong stays.
     initial = [0, 1, 0, 1, 3, 1, 1, 1]

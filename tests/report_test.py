@@ -84,59 +84,47 @@ def _fetched(page):
   return [t for t in targets if not t.startswith(("#", "data:image/"))]
 
 
-class TestText:
-  @pytest.mark.parametrize(
-    ("p", "shown", "phrase"),
-    [
-      (0.0004, "< 0.001", "p < 0.001"),
-      (0.034, "0.034", "p = 0.034"),
-      (0.617, "0.62", "p = 0.62"),
-      (math.nan, "n/a", "p not defined"),
-    ],
-  )
-  def test_p(self, p, shown, phrase):
-    assert text.p_value(p) == shown
-    assert text.p_phrase(p) == phrase
-
-  def test_numbers(self):
-    assert text.plus_minus(0.6321, 0.0045) == "63.21 ± 0.45"
-    assert text.plus_minus(0.1, math.nan, sign="+") == "+10.00 ± n/a"
-    assert text.plus_minus(math.nan, 0.1) == "n/a"
+@pytest.mark.parametrize(
+  ("shown", "expected"),
+  [
+    (text.p_phrase(0.0004), "p < 0.001"),
+    (text.p_phrase(0.034), "p = 0.034"),
+    (text.p_phrase(0.617), "p = 0.62"),
+    (text.p_phrase(math.nan), "p not defined"),
+    (text.p_value(math.nan), "n/a"),
+    (text.plus_minus(0.6321, 0.0045), "63.21 ± 0.45"),
+    (text.plus_minus(0.1, math.nan, sign="+"), "+10.00 ± n/a"),
+    (text.plus_minus(math.nan, 0.1), "n/a"),
     # A zero has no sign.
-    assert text.plus_minus(-1e-9, 0.01, sign="+") == "+0.00 ± 1.00"
-    assert text.low_to_high(0.1, math.nan) == "n/a"
-
-  def test_counts(self):
-    assert text.episode_count([1]) == "1 episode"
-    assert text.episode_count([1000, 1000]) == "1,000 episodes per protocol"
-    assert text.episode_count([1, 2]) == "3 episodes"
+    (text.plus_minus(-1e-9, 0.01, sign="+"), "+0.00 ± 1.00"),
+    (text.low_to_high(0.1, math.nan), "n/a"),
+    (text.episode_count([1]), "1 episode"),
+    (text.episode_count([1000, 1000]), "1,000 episodes per protocol"),
+    (text.episode_count([1, 2]), "3 episodes"),
+  ],
+)
+def test_text(shown, expected):
+  assert shown == expected
 
 
 class TestTables:
-  @pytest.fixture
-  def shown(self):
+  def test_views(self):
     columns = [
       table.Column("name", lambda row: table.Cell(row[0])),
       table.Column("empty", lambda row: table.Cell("", math.nan)),
       table.Column("x", lambda row: table.percent(row[1]), plain="x %"),
     ]
-    return table.make(columns, [("a|b\n<i>", -0.01), ("c", math.nan)])
-
-  def test_empty_columns_are_left_out(self, shown):
+    shown = table.make(columns, [("a|b\n<i>", -0.01), ("c", math.nan)])
+    # A column without anything is left out, and no cell breaks the table.
     assert [column.head for column in shown.columns] == ["name", "x"]
-
-  def test_plain(self, shown):
     assert table.plain(shown).splitlines()[0].split() == ["name", "x", "%"]
-
-  def test_markdown_cells_cannot_break_the_table(self, shown):
     assert table.markdown(shown).splitlines() == [
       "| name | x % |",
       "|---|---:|",
       "| a\\|b &lt;i> | -1.00 |",
       "| c | n/a |",
     ]
-
-  def test_cells_are_sorted_by_numbers_and_nan_last(self, shown):
+    # Sorted by numbers; what has none comes last.
     assert [row[1].key for row in shown.rows] == ["-0.01", ""]
     assert shown.rows[0][1].typeset == "−1.00"
 

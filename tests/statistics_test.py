@@ -26,17 +26,14 @@ class TestSummary:
     expected = np.arange(num_worst).mean() / n
     assert statistics.summary(values).worst == pytest.approx(expected)
 
-  def test_one_episode_has_no_spread(self):
+  def test_too_few(self):
     found = statistics.summary(np.array([0.7]))
     assert (found.mean, found.median, found.worst) == (0.7, 0.7, 0.7)
-    assert np.isnan(found.std)
-    assert np.isnan(found.ci95)
-
-  @pytest.mark.parametrize("n", [0, 3])
-  def test_nothing_finite(self, n):
-    found = statistics.summary(np.full(n, np.nan))
-    assert np.isnan(found[:5]).all()
-    assert (found.num, found.num_left_out) == (0, n)
+    assert np.isnan([found.std, found.ci95]).all()
+    for n in (0, 3):
+      found = statistics.summary(np.full(n, np.nan))
+      assert np.isnan(found[:5]).all()
+      assert (found.num, found.num_left_out) == (0, n)
 
   def test_interval_covers_the_mean_of_its_classes(self):
     rng = np.random.default_rng(0)
@@ -93,15 +90,12 @@ class TestPaired:
     assert found == statistics.paired(a[[0, 3, 4]], b[[0, 3, 4]])
     assert (found.num_episodes, found.wins, found.ties) == (3, 2, 1)
 
-  def test_all_equal(self):
-    a = np.array([0.4, 0.6, 0.8])
+  def test_constant_differences(self):
+    a = np.array([0.4, 0.6, 0.8, 1.0])
     found = statistics.paired(a, a)
     assert found[:4] == (0, 0, 1, 1)
-    assert (found.wins, found.ties, found.losses) == (0, 3, 0)
-
-  def test_constant_difference_has_no_t(self):
+    assert (found.wins, found.ties, found.losses) == (0, 4, 0)
     # These are all 0.2, and differ in the last bit.
-    a = np.array([0.4, 0.6, 0.8, 1.0])
     found = statistics.paired(a, np.array([0.2, 0.4, 0.6, 0.8]))
     assert found.mean == pytest.approx(0.2)
     assert np.isnan(found.p_t)
@@ -127,18 +121,14 @@ class TestPool:
     assert found.half_width == pytest.approx(4.303 * 0.1 / np.sqrt(3), rel=1e-4)
     assert found.num_seeds == 3
 
-  def test_one_seed(self):
+  def test_what_is_not_defined(self):
     found = statistics.pool([0.5])
     assert found.mean == 0.5
-    assert np.isnan(found.std)
-    assert np.isnan(found.half_width)
-
-  def test_failed_seed_is_not_left_out(self):
+    assert np.isnan(found[1:3]).all()
+    # A failed seed is not left out.
     found = statistics.pool([0.5, np.nan, 0.7])
     assert np.isnan(found[:3]).all()
     assert found.num_seeds == 3
-
-  def test_no_seed(self):
     with pytest.raises(types.InputError, match="at least one seed"):
       statistics.pool([])
 
@@ -194,51 +184,41 @@ class TestClassInterval:
     assert found.high == pytest.approx(values.mean() + half)
     assert found.num_classes == 1000
 
-  def test_names_and_order_change_nothing(self):
+  def test_invariances(self):
     rng = np.random.default_rng(0)
     values, class_ids = draw(rng, 20, 5, 100, 0.1, 0.08)
-    names = 3 * rng.permutation(20)
-    order = rng.permutation(100)
     ours = statistics.class_interval(values, class_ids)
+    # Names of the classes, and the order of episodes and of their classes.
+    names, order = 3 * rng.permutation(20), rng.permutation(100)
     theirs = statistics.class_interval(
       values[order], names[class_ids[order][:, ::-1]]
     )
     assert theirs == pytest.approx(ours)
-
-  def test_moves_and_scales_with_the_values(self):
-    values, class_ids = draw(np.random.default_rng(0), 20, 5, 100, 0.1, 0.08)
-    ours = statistics.class_interval(values, class_ids)
-    theirs = statistics.class_interval(0.5 + 3 * values, class_ids)
-    assert theirs.low == pytest.approx(0.5 + 3 * ours.low)
-    assert theirs.high == pytest.approx(0.5 + 3 * ours.high)
-
-  def test_padded_classes_and_left_out_episodes_do_not_count(self):
-    rng = np.random.default_rng(0)
-    values, class_ids = draw(rng, 20, 5, 100, 0.1, 0.08)
+    # Padded classes, and an episode that is not finite.
     padded = np.concatenate([class_ids, np.full((100, 2), -1)], axis=1)
     padded = np.concatenate([padded, [[90, 91, -1, -1, -1, -1, -1]]])
-    found = statistics.class_interval(np.append(values, np.nan), padded)
-    assert found == pytest.approx(statistics.class_interval(values, class_ids))
-    assert found.num_classes == 20
+    theirs = statistics.class_interval(np.append(values, np.nan), padded)
+    assert theirs == pytest.approx(ours)
+    # It moves and scales with the values.
+    theirs = statistics.class_interval(0.5 + 3 * values, class_ids)
+    assert theirs[:2] == pytest.approx([0.5 + 3 * end for end in ours[:2]])
 
-  def test_same_classes_everywhere_tell_nothing_of_others(self):
-    values = np.random.default_rng(0).random(50)
-    found = statistics.class_interval(values, np.tile(np.arange(5), (50, 1)))
+  @pytest.mark.parametrize(
+    ("values", "class_ids"),
+    [
+      ([], np.zeros((0, 5), int)),
+      ([0.5], np.arange(5)[None]),
+      ([0.5, np.nan, np.nan], np.arange(15).reshape(3, 5)),
+      # The same classes everywhere tell nothing of others.
+      (np.arange(50) / 50, np.tile(np.arange(5), (50, 1))),
+      (np.ones(10), draw(np.random.default_rng(0), 20, 5, 10, 0, 0)[1]),
+    ],
+  )
+  def test_what_is_not_defined(self, values, class_ids):
+    found = statistics.class_interval(np.array(values), class_ids)
     assert np.isnan(found[:2]).all()
-    assert found.num_classes == 5
-
-  @pytest.mark.parametrize("n", [0, 1, 3])
-  def test_too_few(self, n):
-    values = np.where(np.arange(n) == 0, 0.5, np.nan)
-    ids = np.arange(5 * n).reshape(n, 5)
-    found = statistics.class_interval(values, ids)
-    assert np.isnan(found[:2]).all()
-    assert found.num_classes == 5 * min(n, 1)
-
-  def test_equal_values(self):
-    _, class_ids = draw(np.random.default_rng(0), 20, 5, 10, 0, 0)
-    found = statistics.class_interval(np.ones(10), class_ids)
-    assert np.isnan(found[:2]).all()
+    finite = class_ids[np.isfinite(np.array(values, float))]
+    assert found.num_classes == len(np.unique(finite))
 
   def test_without_noise_the_classes_remain(self):
     values, class_ids = draw(np.random.default_rng(0), 20, 5, 1000, 0.1, 0)

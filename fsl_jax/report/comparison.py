@@ -224,34 +224,24 @@ def _outcome(found: Comparison) -> str:
 _METHOD = table.Column(
   "method", lambda row: table.Cell(row.label, detail=row.query_use)
 )
-_DIFFERENCE = table.Column(
-  "difference",
-  lambda row: table.estimate(row.difference.mean, row.difference.ci95, "+"),
-  "pp ± 95 %",
+_DIFFERENCE = table.column(
+  "difference", "difference", table.difference, "pp ± 95 %"
 )
 _MORE = (
-  table.Column(
-    "difference", lambda row: table.interval(row.between), "with classes, pp"
-  ),
-  table.Column("p", lambda row: table.p_value(row.difference.p_t), "paired t"),
-  table.Column(
-    "p", lambda row: table.p_value(row.difference.p_wilcoxon), "Wilcoxon"
-  ),
-  table.Column("wins", lambda row: table.count(row.difference.wins)),
-  table.Column("ties", lambda row: table.count(row.difference.ties)),
-  table.Column("losses", lambda row: table.count(row.difference.losses)),
-  table.Column("n", lambda row: table.count(row.difference.num_episodes)),
+  table.column("difference", "between", table.interval, "with classes, pp"),
+  table.column("p", "difference.p_t", table.p_value, "paired t"),
+  table.column("p", "difference.p_wilcoxon", table.p_value, "Wilcoxon"),
+  table.column("wins", "difference.wins", table.count),
+  table.column("ties", "difference.ties", table.count),
+  table.column("losses", "difference.losses", table.count),
+  table.column("n", "difference.num_episodes", table.count),
 )
 
 
 def _accuracies(names: Sequence[str]) -> list[table.Column]:
   return [
-    table.Column(
-      names[0], lambda row: table.estimate(row.a.mean, row.a.ci95), "% ± 95 %"
-    ),
-    table.Column(
-      names[1], lambda row: table.estimate(row.b.mean, row.b.ci95), "% ± 95 %"
-    ),
+    table.column(name, run, table.estimate, "% ± 95 %")
+    for name, run in zip(names, "ab", strict=True)
   ]
 
 

@@ -54,6 +54,25 @@ class Numbers(NamedTuple):
   uniform: float  # mean of log(ways - 1)
 
 
+class ClassRow(NamedTuple):
+  """A class that has queries."""
+
+  name: str
+  log_odds: float  # nats, mean over its queries
+  accuracy: float  # fraction of them, of the nearest class mean
+  num_queries: int
+
+
+class PairRow(NamedTuple):
+  """Two classes that are confused."""
+
+  first: str
+  second: str
+  num_confused: int  # queries of either that were classified as the other
+  num_queries: int  # of either, in episodes that hold both
+  share: float  # of these
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Protocol:
   """The numbers of one protocol, each computed when it is first used.
@@ -100,25 +119,23 @@ class Protocol:
     return statistics.summary(self.result.accuracy)
 
   @functools.cached_property
-  def classes(self) -> list[dict[str, Any]]:
-    """JSON values of each class that has queries, the hardest first."""
-    keys = ("name", "log_odds", "accuracy", "num_queries")
+  def classes(self) -> list[ClassRow]:
+    """The classes that have queries, the hardest first."""
     class_ids, *numbers = dataset_hardness.by_class(self.found)
     names = [self.class_names[i] for i in class_ids]
-    rows = zip(names, *numbers, strict=True)
-    return [dict(zip(keys, row, strict=True)) for row in rows]
+    return list(map(ClassRow, names, *numbers))
 
   @functools.cached_property
-  def pairs(self) -> list[dict[str, Any]]:
-    """JSON values of the most confused pairs of classes, most first."""
+  def pairs(self) -> list[PairRow]:
+    """The most confused pairs of classes, most first."""
     return [
-      {
-        "first": self.class_names[pair.first],
-        "second": self.class_names[pair.second],
-        "num_confused": pair.num_confused,
-        "num_queries": pair.num_queries,
-        "share": pair.num_confused / pair.num_queries,
-      }
+      PairRow(
+        self.class_names[pair.first],
+        self.class_names[pair.second],
+        pair.num_confused,
+        pair.num_queries,
+        pair.num_confused / pair.num_queries,
+      )
       for pair in dataset_hardness.confused_pairs(self.found, NUM_EXTREMES)
     ]
 
@@ -128,8 +145,8 @@ class Protocol:
       **results.protocol_json(self.result),
       "hardness": self.hardness._asdict(),
       "accuracy": self.accuracy._asdict(),
-      "classes": self.classes,
-      "pairs": self.pairs,
+      "classes": [row._asdict() for row in self.classes],
+      "pairs": [row._asdict() for row in self.pairs],
       "episodes": {
         "hardness": self.result.hardness,
         "accuracy": self.result.accuracy,
@@ -137,47 +154,35 @@ class Protocol:
     }
 
 
-def _nats(name: str, head: str) -> table.Column:
-  return table.Column(
-    head, lambda p: table.nats(getattr(p.hardness, name)), "nats"
-  )
-
-
 _PROTOCOLS = (
   table.Column(
     "protocol", lambda p: table.Cell(p.name, detail=p.result.protocol_text)
   ),
-  table.Column("n", lambda p: table.count(p.result.num_episodes), "episodes"),
-  _nats("mean", "mean"),
-  _nats("std", "std"),
-  _nats("percentile_5", "5 %"),
-  _nats("median", "50 %"),
-  _nats("percentile_95", "95 %"),
-  _nats("uniform", "uniform"),
-  table.Column(
-    "correct",
-    lambda p: table.estimate(p.accuracy.mean, p.accuracy.ci95),
-    "% ± 95 %",
-    "correct %",
+  table.column("n", "result.num_episodes", table.count, "episodes"),
+  *(
+    table.column(head, f"hardness.{name}", table.nats, "nats")
+    for name, head in {
+      "mean": "mean",
+      "std": "std",
+      "percentile_5": "5 %",
+      "median": "50 %",
+      "percentile_95": "95 %",
+      "uniform": "uniform",
+    }.items()
   ),
+  table.column("correct", "accuracy", table.estimate, "% ± 95 %", "correct %"),
 )
 _CLASSES = (
-  table.Column("class", lambda row: table.Cell(row["name"])),
-  table.Column("hardness", lambda row: table.nats(row["log_odds"]), "nats"),
-  table.Column(
-    "correct", lambda row: table.percent(row["accuracy"], 1), "%", "correct %"
-  ),
-  table.Column("queries", lambda row: table.count(row["num_queries"])),
+  table.column("class", "name", table.Cell),
+  table.column("hardness", "log_odds", table.nats, "nats"),
+  table.column("correct", "accuracy", table.percent_1, "%", "correct %"),
+  table.column("queries", "num_queries", table.count),
 )
 _PAIRS = (
-  table.Column(
-    "classes", lambda pair: table.Cell(f"{pair['first']}, {pair['second']}")
-  ),
-  table.Column(
-    "confused", lambda pair: table.count(pair["num_confused"]), "queries"
-  ),
-  table.Column("of", lambda pair: table.count(pair["num_queries"]), "queries"),
-  table.Column("share", lambda pair: table.percent(pair["share"], 0), "%", "%"),
+  table.Column("classes", lambda p: table.Cell(f"{p.first}, {p.second}")),
+  table.column("confused", "num_confused", table.count, "queries"),
+  table.column("of", "num_queries", table.count, "queries"),
+  table.column("share", "share", table.percent_0, "%", "%"),
 )
 
 
@@ -295,7 +300,7 @@ def _parts(
 
 
 def class_table(
-  found: Sequence[Mapping[str, Any]],
+  found: Sequence[ClassRow],
 ) -> tuple[table.Table, str]:
   """A row per class, hardest first, and a sentence on what is shown."""
   shown, note = tables.both_ends(found, "hardest", "easiest")

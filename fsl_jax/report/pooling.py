@@ -1,5 +1,6 @@
 """Runs that differ in their pre-training alone, as one number per method."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -75,26 +76,22 @@ def _row(methods: Sequence[results.MethodSummary]) -> Row:
   )
 
 
-def _pooled(name: str, sign: str = "") -> list[table.Column]:
-  """Mean with its interval, and standard deviation."""
+def _mean(sign: str, found: statistics.Pooled | None) -> table.Cell:
+  if found is None:
+    return table.Cell("")
+  return table.Cell(text.plus_minus(found.mean, found.half_width, sign=sign))
 
-  def estimate(row: Row) -> table.Cell:
-    found = getattr(row, name)
-    if found is None:
-      return table.Cell("")
-    return table.estimate(found.mean, found.half_width, sign)
 
-  def std(row: Row) -> table.Cell:
-    found = getattr(row, name)
-    return table.Cell("") if found is None else table.percent(found.std)
-
-  return [table.Column(name, estimate), table.Column("std", std)]
+def _std(found: statistics.Pooled | None) -> table.Cell:
+  return table.Cell("") if found is None else table.percent(found.std)
 
 
 _COLUMNS = (
-  table.Column("method", lambda row: table.Cell(row.label)),
-  *_pooled("accuracy"),
-  *_pooled("difference", "+"),
+  table.column("method", "label", table.Cell),
+  table.column("accuracy", "accuracy", functools.partial(_mean, "")),
+  table.column("std", "accuracy", _std),
+  table.column("difference", "difference", functools.partial(_mean, "+")),
+  table.column("std", "difference", _std),
 )
 
 

@@ -4,7 +4,9 @@ A column has its head and a function from what a row is about to a cell. The
 views are lines of plain text, Markdown and, in the page's template, HTML.
 """
 
+import functools
 import math
+import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -42,6 +44,18 @@ class Column(NamedTuple):
   plain: str = ""  # the head in plain text and Markdown, where it differs
 
 
+def column(
+  head: str,
+  path: str,
+  show: Callable[..., Cell],
+  unit: str = "",
+  plain: str = "",
+) -> Column:
+  """A column of an attribute such as "difference.p_t", shown by `show`."""
+  value = operator.attrgetter(path)
+  return Column(head, lambda subject: show(value(subject)), unit, plain)
+
+
 class Table(NamedTuple):
   """Rows of cells; the first cell of a row names it."""
 
@@ -68,6 +82,10 @@ def percent(fraction: float, digits: int = 2) -> Cell:
   return Cell(text.percent(fraction, digits), fraction)
 
 
+percent_1 = functools.partial(percent, digits=1)
+percent_0 = functools.partial(percent, digits=0)
+
+
 def count(number: int) -> Cell:
   return Cell(f"{number:,}", number)
 
@@ -80,8 +98,12 @@ def p_value(p: float) -> Cell:
   return Cell(text.p_value(p), p)
 
 
-def estimate(mean: float, ci95: float, sign: str = "") -> Cell:
-  return Cell(text.plus_minus(mean, ci95, sign=sign), mean)
+def estimate(found: statistics.Summary) -> Cell:
+  return Cell(text.plus_minus(found.mean, found.ci95), found.mean)
+
+
+def difference(found: statistics.Paired) -> Cell:
+  return Cell(text.plus_minus(found.mean, found.ci95, sign="+"), found.mean)
 
 
 def interval(found: statistics.Interval | None) -> Cell:

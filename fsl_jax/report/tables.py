@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fsl_jax import adapt, results
+from fsl_jax import adapt, results, statistics
 from fsl_jax.report import table, text
 
 INTERVAL = "± is 1.96 std / sqrt(n), std of the population over n episodes"
@@ -20,67 +20,54 @@ def _difference(method: results.MethodSummary) -> table.Cell:
   found = method.difference
   if found is None:
     return table.Cell("reference", 0.0)
-  cell = table.estimate(found.mean, found.ci95, "+")
+  cell = table.difference(found)
   if found.num_episodes in (0, method.accuracy.num):
     return cell
   return cell._replace(text=f"{cell.text} (n = {found.num_episodes})")
 
 
-def _p(method: results.MethodSummary) -> table.Cell:
-  if method.difference is None:
-    return table.Cell("", math.nan)
-  return table.p_value(method.difference.p_t)
+def _p(found: statistics.Paired | None) -> table.Cell:
+  return table.p_value(found.p_t) if found else table.Cell("", math.nan)
 
 
-def _diverged(method: results.MethodSummary) -> table.Cell:
-  count = method.accuracy.num_left_out
+def _diverged(count: int) -> table.Cell:
   return table.Cell(str(count) if count else "", count)
 
 
-METHOD = table.Column(
+_METHOD = table.Column(
   "method",
   lambda m: table.Cell(m.label, detail=f"queries used: {m.result.query_use}"),
 )
-ACCURACY = table.Column(
-  "accuracy",
-  lambda m: table.estimate(m.accuracy.mean, m.accuracy.ci95),
-  "% ± 95 %",
-  "accuracy %",
+_ACCURACY = table.column(
+  "accuracy", "accuracy", table.estimate, "% ± 95 %", "accuracy %"
 )
+_NUM = table.column("n", "accuracy.num", table.count)
+_NAN = table.column("NaN", "accuracy.num_left_out", _diverged)
+_STD = table.column("std", "accuracy.std", table.percent, "pp")
+_MEDIAN = table.column(
+  "median", "accuracy.median", table.percent, "%", "median %"
+)
+_WORST = table.column("worst 5 %", "accuracy.worst", table.percent, "mean, %")
+_WITH_CLASSES = table.column(
+  *("accuracy", "class_interval", table.interval),
+  *("with classes, %", "with classes"),
+)
+_QUERY_USE = table.column("queries used", "result.query_use", table.Cell)
 _PAIRED = (  # that only a comparison with the baseline has
   table.Column("difference", _difference, "pp ± 95 %"),
-  table.Column(
-    "difference",
-    lambda m: table.interval(m.difference_class_interval),
+  table.column("p", "difference", _p, "paired t"),
+  table.column(
+    *("difference", "difference_class_interval", table.interval),
     "with classes, pp",
   ),
-  table.Column("p", _p, "paired t"),
 )
-_DIFFERENCE, _DIFFERENCE_WITH_CLASSES, _P = _PAIRED
-_NUM = table.Column("n", lambda m: table.count(m.accuracy.num))
-_NAN = table.Column("NaN", _diverged)
-_STD = table.Column("std", lambda m: table.percent(m.accuracy.std), "pp")
-_MEDIAN = table.Column(
-  "median", lambda m: table.percent(m.accuracy.median), "%", "median %"
-)
-_WORST = table.Column(
-  "worst 5 %", lambda m: table.percent(m.accuracy.worst), "mean, %"
-)
-_WITH_CLASSES = table.Column(
-  "accuracy",
-  lambda m: table.interval(m.class_interval),
-  "with classes, %",
-  "with classes",
-)
-_QUERY_USE = table.Column(
-  "queries used", lambda m: table.Cell(m.result.query_use)
-)
+_DIFFERENCE, _P, _DIFFERENCE_WITH_CLASSES = _PAIRED
 
-_TERMINAL = (METHOD, ACCURACY, _DIFFERENCE, _STD, _NUM, _NAN)
-_TERMINAL_MORE = (METHOD, _MEDIAN, _WORST, _WITH_CLASSES, _P)
+_TERMINAL = (_METHOD, _ACCURACY, _DIFFERENCE, _STD, _NUM, _NAN)
+_TERMINAL_MORE = (_METHOD, _MEDIAN, _WORST, _WITH_CLASSES, _P)
 _MARKDOWN = (*_TERMINAL, _QUERY_USE)
 _PAGE = (
-  *(METHOD, ACCURACY, _DIFFERENCE),  # A phone shows these three.
+  *(_METHOD, _ACCURACY, _DIFFERENCE),  # A phone shows these three.
   *(_NUM, _NAN, _DIFFERENCE_WITH_CLASSES, _P),
   *(_WITH_CLASSES, _MEDIAN, _WORST, _STD),
 )
@@ -145,22 +132,16 @@ def markdown(summary: results.Summary) -> str:
   return "\n\n".join([*blocks, " ".join(footnotes(summary))]) + "\n"
 
 
-def _share(name: str, head: str, unit: str) -> table.Column:
+def _share(fraction: float) -> table.Cell:
   """Empty where not defined: of methods without steps, a whole column."""
-
-  def cell(method: results.MethodSummary) -> table.Cell:
-    found = table.percent(getattr(method.behaviour, name), 1)
-    return found._replace(text=found.text.replace("n/a", ""))
-
-  return table.Column(head, cell, unit)
+  found = table.percent(fraction, 1)
+  return found._replace(text=found.text.replace("n/a", ""))
 
 
-def _ways(method: results.MethodSummary) -> table.Cell:
-  found = method.behaviour
-  if not math.isfinite(found.effective_ways):
-    return table.Cell("n/a", math.nan)
-  shown = f"{found.effective_ways:.2f} of {found.true_effective_ways:.2f}"
-  return table.Cell(shown, found.effective_ways)
+def _ways(found: results.Behaviour) -> table.Cell:
+  ways = [found.effective_ways, found.true_effective_ways]
+  shown = " of ".join(text.number(value, 2) for value in ways)
+  return table.Cell(shown, ways[0])
 
 
 def _collapsed(method: results.MethodSummary) -> table.Cell:
@@ -170,12 +151,14 @@ def _collapsed(method: results.MethodSummary) -> table.Cell:
 
 
 _BEHAVIOUR = (
-  METHOD._replace(cell=lambda m: table.Cell(m.label)),
-  _share("support_accuracy", "support accuracy", "%, adapted"),
-  _share("changed", "changed", "% of queries"),
-  _share("better", "for the better", "% of queries"),
-  _share("worse", "for the worse", "% of queries"),
-  table.Column("effective ways", _ways, "predicted of true"),
+  table.column("method", "label", table.Cell),
+  table.column(
+    "support accuracy", "behaviour.support_accuracy", _share, "%, adapted"
+  ),
+  table.column("changed", "behaviour.changed", _share, "% of queries"),
+  table.column("for the better", "behaviour.better", _share, "% of queries"),
+  table.column("for the worse", "behaviour.worse", _share, "% of queries"),
+  table.column("effective ways", "behaviour", _ways, "predicted of true"),
   table.Column("collapsed", _collapsed, "episodes"),
 )
 
@@ -232,13 +215,13 @@ def classes(
 
   def of_method(name: str) -> table.Column:
     return table.Column(
-      adapt.label(name), lambda r: table.percent(r.accuracy[name], 1), "%"
+      adapt.label(name), lambda r: table.percent_1(r.accuracy[name]), "%"
     )
 
   columns = [
-    table.Column("class", lambda row: table.Cell(row.name)),
+    table.column("class", "name", table.Cell),
     *map(of_method, found[0].accuracy),
-    table.Column("queries", lambda row: table.count(row.num_queries)),
+    table.column("queries", "num_queries", table.count),
   ]
   return table.make(columns, found), note
 
