@@ -190,13 +190,14 @@ def test_method_of_another_package(runs, evaluated, tmp_path, monkeypatch):
     f"--checkpoint={runs.demo / 'pretrain'}",
     *_SMALL,
   )
-  succeed(
+  output = succeed(
     *arguments,
     f"--run_dir={tmp_path / 'run'}",
     "--methods=support_init,outside:METHOD",
     "--outside:METHOD.scale=2",
     "--support_init.temperature=0.5",
   )
+  assert "my method" in output
   config = json.loads((tmp_path / "run" / "config.json").read_text())
   assert config["methods"]["outside:METHOD"] == {"scale": 2.0}
   assert config["methods"]["support_init"]["temperature"] == 0.5

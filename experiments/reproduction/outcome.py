@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fsl_jax import hardness, run_folder, statistics, types
+from fsl_jax import results, run_folder, statistics, types
 from reproduction import cells, cost, programme, published, work
 
 Json = dict[str, Any]
@@ -162,16 +162,16 @@ def lines(
 ) -> list[Json]:
   """A line per variant through the episodes of all protocols (Figure 3)."""
   network, found = cell.network, []
-  for variant, results in comparable.items():
+  for variant, of_variant in comparable.items():
     paper = published.area(
-      network.dataset, network.backbone, network.split, results[0].method
+      network.dataset, network.backbone, network.split, of_variant[0].method
     )
     found.append(
       {"variant": variant}
-      | _line(results)
+      | _line(of_variant)
       | {
         "paper_area": paper and paper.mean,
-        "protocols": [dict(r.protocol) | _line([r]) for r in results],
+        "protocols": [dict(r.protocol) | _line([r]) for r in of_variant],
       }
     )
   return found
@@ -214,23 +214,20 @@ def _points(
       "hardness": [_rounded(x) for x in result.hardness],
       "accuracy": [_rounded(100 * x, 2) for x in result.accuracy],
     }
-    for variant, results in comparable.items()
-    for result in results
+    for variant, of_variant in comparable.items()
+    for result in of_variant
   ]
 
 
-def _line(results: Sequence[types.EvalResult]) -> Json:
-  line = hardness.fit_line(
-    np.concatenate([r.hardness for r in results]),
-    np.concatenate([r.accuracy for r in results]),
-  )
-  if line is None:
+def _line(of_variant: Sequence[types.EvalResult]) -> Json:
+  found = results.HardnessLine.of(of_variant)
+  if found is None:
     return dict.fromkeys(("num_episodes", "slope", "intercept", "area"))
   return {
-    "num_episodes": line.num_episodes,
-    "slope": _percent(line.slope),
-    "intercept": _percent(line.intercept),
-    "area": _rounded(line.area),
+    "num_episodes": found.line.num_episodes,
+    "slope": _percent(found.line.slope),
+    "intercept": _percent(found.line.intercept),
+    "area": _rounded(found.line.area),
   }
 
 
