@@ -2,12 +2,12 @@
 
   python experiments/bench.py --against=torch --run_dir=runs/bench
 
-Adapting, pre-training, feature extraction and prototypes of cached features:
-rate, useful GFLOP/s, their share of the matrix products that this machine does,
-compile time and memory. With --against=torch a plain PyTorch loop does the same
-in turn, after a check that both compute the same logits; ratios are medians of
-paired runs with the least and the greatest. Interrupted, the same command
-goes on with the next line.
+Adaptation, pre-training, feature extraction and prototypes of cached features:
+rate, useful GFLOP/s, fraction of peak matmul throughput, compile time and
+memory. With --against=torch a plain PyTorch loop does the same in turn, after a
+check that both compute the same logits; ratios are medians of paired runs with
+the least and the greatest. The same command continues an interrupted run with
+the next line.
 """
 
 import importlib.util
@@ -17,8 +17,7 @@ import sys
 import command_line
 import jax
 from absl import flags
-from benchmarks import lines as lines_lib
-from benchmarks import measure, table
+from benchmarks import cases, measure
 
 from fsl_jax import run_folder, types
 
@@ -48,7 +47,7 @@ def main(argv: list[str]) -> None:
       "--against=torch needs PyTorch: pip install 'fsl_jax[bench]'"
     )
   platform = jax.default_backend()
-  choose = lines_lib.toy if _TOY.value else lines_lib.of_platform
+  choose = cases.toy if _TOY.value else cases.of_platform
   lines = {
     key: make
     for key, make in choose(platform, against_torch=against_torch).items()
@@ -80,7 +79,7 @@ def main(argv: list[str]) -> None:
       row["product_gflop_per_s"] = rates[case.dtype] / 1e9
       folder.append(_ROWS, [row])
       done[key] = row
-  text = table.markdown([done[key] for key in lines])
+  text = measure.markdown([done[key] for key in lines])
   folder.write_text("table.md", text)
   print(text)
   print(f"table: {pathlib.Path(folder.path) / 'table.md'}")

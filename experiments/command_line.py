@@ -5,7 +5,7 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import output
@@ -35,19 +35,36 @@ def define_path(
   return flag
 
 
-def run(main: Callable[[list[str]], None], *, arguments: int = 0) -> None:
-  """Like `absl.app.run`, but what a user can mend is one line on stderr.
+def run(
+  main: Callable[[list[str]], None],
+  *,
+  arguments: int = 0,
+  define_more: Callable[[Sequence[str]], None] = lambda argv: None,
+) -> None:
+  """Like `absl.app.run`, but an error of the user is one line on stderr.
 
-  That is bad input, an error of the file system, or too little memory. Exit
-  status: 0 done, 1 one of these, 130 interrupted. Any other exception is a
-  fault of ours and keeps its traceback.
+  These are invalid input, errors of the file system and too little memory.
+  Exit status: 0 done, 1 one of these, 130 interrupted. Any other exception is
+  a bug and keeps its traceback.
 
   Args:
-    main: is given the name of the script and its arguments.
-    arguments: how many paths it takes that are no flags, at most.
+    main: receives the name of the script and its positional arguments.
+    arguments: the most positional arguments, which are paths.
+    define_more: defines flags that depend on the command line.
   """
   output.never_fails()
-  app.run(lambda argv: guarded(main, argv, arguments=arguments))
+
+  def parse(argv: list[str]) -> list[str]:
+    try:
+      define_more(argv[1:])
+    except types.InputError as error:
+      print(f"error: {error}", file=sys.stderr)
+      sys.exit(1)
+    return app.parse_flags_with_usage(argv)
+
+  app.run(
+    lambda argv: guarded(main, argv, arguments=arguments), flags_parser=parse
+  )
 
 
 def guarded(

@@ -1,12 +1,12 @@
-"""Says which of two runs is better, by how much, and whether it means anything.
+"""Which of two runs is better, by how much, and whether it is significant.
 
   python experiments/compare.py runs/conv64_eval runs/resnet12_eval
 
-Both are run folders of evaluate.py on the same episodes: equal data, split,
-seed and protocol, drawn or read from a file. Methods are compared by name;
---methods=A,B compares method A of the first run with B of the second, which may
-be the same folder. Prints a table per protocol, and with --run_dir writes
-`comparison.html`.
+Both are run folders of evaluate.py or reproduce.py on the same episodes: equal
+data, split, seed and protocol, sampled or read from a file. Methods are
+compared by name; --methods=A,B compares method A of the first run with B of the
+second, which may be the same folder. Prints a table per protocol, and with
+--run_dir writes `comparison.html`.
 """
 
 import pathlib
@@ -15,7 +15,14 @@ import command_line
 import stored_runs
 from absl import flags
 
-from fsl_jax import adapt, episode_records, report, results, types
+from fsl_jax import (
+  adapt,
+  episode_records,
+  report,
+  results,
+  run_folder,
+  types,
+)
 
 _METHODS = flags.DEFINE_list(
   "methods", None, "One of the first run and one of the second."
@@ -29,17 +36,25 @@ def main(argv: list[str]) -> None:
     raise types.InputError(
       f"two run folders are compared, got {len(paths)}: compare.py RUN_A RUN_B"
     )
-  _refuse_same(paths)
-  names = _names(paths)
+  is_same = paths[0].resolve() == paths[1].resolve()
+  if is_same and len(set(_METHODS.value or ())) != 2:
+    raise types.InputError(
+      f"{paths[0]} would be compared with itself; give two run folders, or "
+      "--methods=A,B for two methods of one"
+    )
+  names = _names(paths, is_same)
   found = report.comparison.compare(_pairs(paths), names)
   page = None
   if _RUN_DIR.value is not None:
+    first, second = (
+      stored_runs.provenance(run_folder.Files(path)) for path in paths
+    )
     *_, page = report.comparison.write(
       _RUN_DIR.value,
       found,
       title=f"{names[0]} against {names[1]}",
-      provenance_a=stored_runs.provenance(paths[0]),
-      provenance_b=stored_runs.provenance(paths[1]),
+      provenance_a=first,
+      provenance_b=second,
       subject=stored_runs.subject(*paths),
     )
   print(report.comparison.terminal(found))
@@ -47,30 +62,19 @@ def main(argv: list[str]) -> None:
     print(f"page: {page}")
 
 
-def _refuse_same(paths: list[pathlib.Path]) -> None:
-  """Refuses results compared with themselves, which never differ."""
-  if len(set(_METHODS.value or ())) == 2:
-    return
-  if paths[0].resolve() == paths[1].resolve():
-    raise types.InputError(
-      f"{paths[0]} would be compared with itself; give two run folders, or "
-      "--methods=A,B for two methods of one"
-    )
-
-
-def _names(paths: list[pathlib.Path]) -> tuple[str, str]:
-  """What tells the two apart: the runs, the methods, or both."""
+def _names(paths: list[pathlib.Path], is_same: bool) -> tuple[str, str]:
+  """What distinguishes the two: the runs, the methods, or both."""
   runs = _ends(paths)
   if _METHODS.value is None or len(set(_METHODS.value)) != 2:
     return runs
   first, second = map(adapt.label, _METHODS.value)
-  if paths[0].resolve() == paths[1].resolve():
+  if is_same:
     return first, second
   return f"{runs[0]}: {first}", f"{runs[1]}: {second}"
 
 
 def _ends(paths: list[pathlib.Path]) -> tuple[str, str]:
-  """The shortest ends of the paths that tell them apart."""
+  """The shortest ends of the paths that differ."""
   first, second = (path.resolve().parts for path in paths)
   for size in range(1, max(len(first), len(second)) + 1):
     short = "/".join(first[-size:]), "/".join(second[-size:])

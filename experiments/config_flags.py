@@ -1,78 +1,164 @@
-"""Flags made of a configuration dataclass, so that defaults live in one place.
+"""Flags generated from configuration dataclasses, which hold the defaults.
 
 A field `epochs: int = 25` becomes `--epochs`, tuples become comma-separated
 lists; earlier names of fields are aliases. Only flags that were given are read,
-so a default is always the dataclass's own.
+so a default is always the dataclass's own. The options of a method have its
+name before them, such as `--transductive_finetune.entropy_weight=0`.
 """
 
 import dataclasses
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
-from fsl_jax import types
+from fsl_jax import adapt, types
 
 
-def define(config_class: Any, *, skip: Collection[str] = ()) -> None:
-  """Defines one flag per field of a dataclass with defaults."""
-  for field in dataclasses.fields(config_class):
-    if field.name in skip:
-      continue
-    default = field.default
+def define(
+  config_class: Any, *, only: Collection[str] | None = None, prefix: str = ""
+) -> None:
+  """Defines one flag per field of a dataclass with defaults.
+
+  Args:
+    config_class: the dataclass.
+    only: names of the fields; None is all of them.
+    prefix: before the name of each flag.
+  """
+  for field in _fields(config_class, only):
+    name, default = prefix + field.name, field.default
     text = f"See {config_class.__name__}; default {_show(default)}."
     if isinstance(default, bool):
-      flags.DEFINE_bool(field.name, None, text)
+      flags.DEFINE_bool(name, None, text)
     elif isinstance(default, tuple):
-      flags.DEFINE_list(field.name, None, text)
+      flags.DEFINE_list(name, None, text)
     else:
-      flags.DEFINE_string(field.name, None, text)
-  for name, earlier in getattr(config_class, "EARLIER_NAMES", {}).items():
-    if name not in skip:
-      flags.DEFINE_alias(earlier, name)
+      flags.DEFINE_string(name, None, text)
+    if field.name in (earlier := _earlier_names(config_class)):
+      flags.DEFINE_alias(prefix + earlier[field.name], name)
 
 
-def given(config_class: Any, *, skip: Collection[str] = ()) -> dict[str, Any]:
+def given(
+  config_class: Any, *, only: Collection[str] | None = None, prefix: str = ""
+) -> dict[str, Any]:
   """The fields whose flags were given, converted to the defaults' types.
+
+  Arguments are those of `define`.
 
   Raises:
     InputError: if a value cannot be converted.
   """
-  result = {}
-  for field in dataclasses.fields(config_class):
-    if field.name in skip:
-      continue
-    text = flags.FLAGS[field.name].value
-    if text is not None:
-      admits_names = any(
-        typing.get_origin(kind) is typing.Literal
-        for kind in typing.get_args(field.type)
-      )
-      result[field.name] = _convert(
-        field.name, text, field.default, admits_names
-      )
-  return result
+  return {
+    field.name: _convert(prefix + field.name, text, field)
+    for field in _fields(config_class, only)
+    if (text := flags.FLAGS[prefix + field.name].value) is not None
+  }
 
 
-def _convert(
-  name: str, text: Any, default: Any, admits_names: bool = False
-) -> Any:
+def define_methods() -> None:
+  """Defines the options of all methods of the package.
+
+  Those of fine-tuning are also defined without a prefix: they apply to every
+  method that has the option.
+  """
+  _define_options(adapt.names())
+  define(adapt.finetune.FinetuneConfig)
+
+
+def define_outside_methods(argv: Sequence[str]) -> None:
+  """Defines the options of methods named as "package.module:factory".
+
+  Args:
+    argv: of the command line, before it is parsed; `--methods` is read.
+
+  Raises:
+    InputError: if there is no such method.
+  """
+  for argument in argv:
+    flag, _, names = argument.lstrip("-").partition("=")
+    if flag == "methods":
+      _define_options(
+        name
+        for name in names.split(",")
+        if ":" in name and not _is_defined(name)
+      )
+
+
+def method_options(names: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+  """The options that were given, for each method.
+
+  Raises:
+    InputError: if a method is unknown or named twice, for a value that cannot
+      be converted, or for an option that none of the methods has.
+  """
+  if len(set(names)) < len(names):
+    raise types.InputError(f"--methods must differ, got {','.join(names)}")
+  entries = {name: adapt.entry(name) for name in names}
+  known = {name: entry.options for name, entry in entries.items()}
+  shared = given(adapt.finetune.FinetuneConfig)
+  for option in shared:
+    if not any(option in options for options in known.values()):
+      raise types.InputError(f"--{option} has no effect on {', '.join(names)}")
+  for name in adapt.names():
+    if name not in entries:
+      for option in _given_options(name, adapt.entry(name)):
+        raise types.InputError(
+          f"--{name}.{option} has no effect on {', '.join(names)}"
+        )
+  return {
+    name: {k: v for k, v in shared.items() if k in known[name]}
+    | _given_options(name, entry)
+    for name, entry in entries.items()
+  }
+
+
+def _define_options(names: Iterable[str]) -> None:
+  for name in names:
+    entry = adapt.entry(name)
+    define(entry.config_class, only=entry.options, prefix=f"{name}.")
+
+
+def _given_options(name: str, entry: Any) -> dict[str, Any]:
+  return given(entry.config_class, only=entry.options, prefix=f"{name}.")
+
+
+def _is_defined(name: str) -> bool:
+  return any(flag.startswith(f"{name}.") for flag in flags.FLAGS)
+
+
+def _fields(config_class: Any, only: Collection[str] | None) -> list[Any]:
+  return [
+    field
+    for field in (dataclasses.fields(config_class) if config_class else ())
+    if only is None or field.name in only
+  ]
+
+
+def _earlier_names(config_class: Any) -> Mapping[str, str]:
+  return getattr(config_class, "EARLIER_NAMES", {})
+
+
+def _convert(name: str, text: Any, field: dataclasses.Field) -> Any:
+  default: Any = field.default
   if isinstance(default, bool | str):
     return text
-  if isinstance(default, tuple):
-    return tuple(_convert(name, part, default[0]) for part in text)
-  kind = type(default)
+  is_list = isinstance(default, tuple)
+  kind = type(default[0] if is_list else default)
   try:
-    return kind(text)
+    return tuple(map(kind, text)) if is_list else kind(text)
   except ValueError:
     # A number with named alternatives, such as entropy_weight; the
     # configuration knows which.
-    if admits_names:
+    if any(
+      typing.get_origin(part) is typing.Literal
+      for part in typing.get_args(field.type)
+    ):
       return text
     expected = "a whole number" if kind is int else "a number"
+    wrong = ",".join(text) if is_list else text
     raise types.InputError(
-      f"--{name} must be {expected}, got {text!r}"
+      f"--{name} must be {expected}, got {wrong!r}"
     ) from None
 
 

@@ -15,6 +15,7 @@ class Curve(NamedTuple):
   name: str  # of the field of the protocol
   values: tuple[str, ...]  # by default
   logarithmic: bool  # a number, on a logarithmic axis; else categories
+  varied: tuple[str, ...]  # flags that have no effect
 
   def places(self, labels: Sequence[str]) -> list[float]:
     """Along the axis.
@@ -29,10 +30,15 @@ class Curve(NamedTuple):
 
 CURVES = {
   "ways": Curve(
-    "Accuracy by ways", "Ways", "ways", ("2", "5", "10", "20"), True
+    "Accuracy by ways", "Ways", "ways", ("2", "5", "10", "20"), True, ("ways",)
   ),
   "shots": Curve(
-    "Accuracy by shots", "Shots", "shots", ("1", "2", "5", "10", "20"), True
+    "Accuracy by shots",
+    "Shots",
+    "shots",
+    ("1", "2", "5", "10", "20"),
+    True,
+    ("shots",),
   ),
   "queries": Curve(
     "Accuracy by number of queries",
@@ -40,6 +46,7 @@ CURVES = {
     "queries",
     ("1", "5", "15", "30"),
     True,
+    ("queries",),
   ),
   "dirichlet": Curve(
     "Accuracy by imbalance of the queries",
@@ -47,6 +54,7 @@ CURVES = {
     "queries",
     ("balanced", "5", "2", "1"),
     False,
+    (),
   ),
   "hardness": Curve(
     "Accuracy against hardness",
@@ -54,6 +62,7 @@ CURVES = {
     "ways",
     ("5", "10", "20"),
     False,
+    ("ways", "shots"),
   ),
 }
 

@@ -1,13 +1,12 @@
-r"""How accuracy changes with ways, shots, queries, imbalance or hardness.
+r"""Accuracy by number of ways, shots or queries, by imbalance or hardness.
 
   python experiments/curves.py --curve=ways --checkpoint=runs/cifar_conv64 \
       --num_episodes=300 --run_dir=runs/curves
 
-One curve a command; several may share a run folder, in which an episode that
-two curves have in common is computed once. The folder CURVE in it holds
-`curve.json`, `result.json`, the figures and `report.html` of each.
---curve=hardness is accuracy against hardness over ways 5, 10, 20 and shots 1,
-5, with the fitted lines.
+One curve per command; several may share a run folder, in which an episode that
+two curves have in common is computed once. Its folder CURVE holds `curve.json`,
+`result.json`, the figures and `report.html`. --curve=hardness is accuracy
+against hardness over 5, 10 and 20 ways and 1 and 5 shots, with fitted lines.
 """
 
 import pathlib
@@ -16,10 +15,9 @@ from typing import Any
 
 import command_line
 import curve_kinds
-import judge_flags
 import numpy as np
 import scoring
-import subject_flags
+import shared_flags
 from absl import flags
 
 from fsl_jax import adapt, episodes, report, results, types
@@ -34,10 +32,8 @@ _CURVE = flags.DEFINE_enum(
 _VALUES = flags.DEFINE_list(
   "values", None, "Its values; the default is by the curve."
 )
-_SUBJECT = subject_flags.define()
-_RUN_DIR = command_line.define_path(
-  "run_dir", None, "Run folder, made if missing."
-)
+_SUBJECT = shared_flags.define_subject()
+_RUN_DIR = shared_flags.run_dir()
 _METHODS = flags.DEFINE_list(
   "methods",
   ["support_init", "finetune", "transductive_finetune"],
@@ -46,7 +42,7 @@ _METHODS = flags.DEFINE_list(
 _WAYS = flags.DEFINE_integer("ways", 5, "Ways, where they are not varied.")
 _SHOTS = flags.DEFINE_integer("shots", 1, "Shots, where they are not varied.")
 _QUERIES = flags.DEFINE_integer(
-  "queries", 15, "Queries a class, where they are not varied."
+  "queries", 15, "Queries per class, where they are not varied."
 )
 _SMALL_CLASSES = flags.DEFINE_enum(
   "small_classes",
@@ -56,7 +52,7 @@ _SMALL_CLASSES = flags.DEFINE_enum(
 )
 _NUM_EPISODES = flags.DEFINE_integer("num_episodes", 300, "Of each point.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and the adaptation.")
-_JUDGE = judge_flags.define("own")
+_EXTRACTOR = shared_flags.define_extractor("own")
 
 
 def main(argv: list[str]) -> None:
@@ -66,6 +62,12 @@ def main(argv: list[str]) -> None:
   labels = tuple(_VALUES.value or curve.values)
   if len(set(labels)) < len(labels):
     raise types.InputError(f"--values must differ, got {','.join(labels)}")
+  for flag in curve.varied:
+    if flags.FLAGS[flag].present:
+      raise types.InputError(
+        f"--{flag} has no effect on --curve={name}, which varies it; --values "
+        "lists its values"
+      )
   places = curve.places(labels)
   made = [
     protocols.make(**values)
@@ -84,9 +86,9 @@ def main(argv: list[str]) -> None:
         source.Drawn(dataset, protocol, _SEED.value) for protocol in made
       ],
       num_episodes=[_NUM_EPISODES.value] * len(made),
-      **_JUDGE.of_plan(),
+      **_EXTRACTOR.of_plan(),
       seed=_SEED.value,
-      data_dir=_SUBJECT.data_dir.value,
+      data_dir=_SUBJECT.data.data_dir.value,
     ),
     variables,
     meta,
@@ -103,7 +105,7 @@ def main(argv: list[str]) -> None:
 def _protocols(
   name: str, curve: curve_kinds.Curve, label: str
 ) -> list[dict[str, Any]]:
-  """Values of the protocols of one value of what is varied."""
+  """Arguments of the protocols for one value of what is varied."""
   usual: dict[str, Any] = {
     "ways": _WAYS.value,
     "shots": _SHOTS.value,
@@ -118,8 +120,8 @@ def _protocols(
     total = _WAYS.value * _QUERIES.value
     if label == "balanced" and _SMALL_CLASSES.value == "refuse":
       return [usual]
-    # What classes are too small depends on the rule, and all points must have
-    # the same: as good as balanced, by the same rule.
+    # Which classes are too small depends on the rule, and all points need the
+    # same classes: nearly balanced, by the same rule.
     concentration = "1e9" if label == "balanced" else label
     return [usual | {"queries": f"dirichlet:{total}:{concentration}"}]
   return [usual | {curve.name: label}]
@@ -136,7 +138,7 @@ def _write(
 ) -> pathlib.Path:
   """Table, figures and page of a curve in a folder of its own."""
   figures = []
-  # Hardness is no number of the protocol; every report draws it.
+  # Hardness is not a number of the protocol; every report draws it.
   if name != "hardness":
     points = [
       report.sweep.point(*values)
@@ -171,7 +173,7 @@ def _values(
   scored: scoring.Scored,
   summary: dict[str, Any],
 ) -> dict[str, Any]:
-  """The curve in few numbers, fractions, for tables and other plots."""
+  """The curve as JSON values, fractions, for tables and other plots."""
   provenance = scored.provenance
   config, starts = provenance["config"], provenance["starts"]
   last = starts[-1]
@@ -226,21 +228,21 @@ def _hardness(section: results.Section) -> dict[str, float] | None:
 
 
 def _num_classes(source: episodes.source.Source) -> int:
-  """Classes that have images enough to be drawn."""
+  """Classes that have enough images for an episode."""
   assert isinstance(source, episodes.source.Drawn)
   return len(episodes.sampler.eligible_classes(source.dataset, source.protocol))
 
 
 def _command(name: str, labels: Sequence[str]) -> str:
-  """What makes the curve, but for where files are."""
+  """The command of the curve, without the places of files."""
   parts = [f"--curve={name}"]
   if name != "hardness":
     parts.append(f"--values={','.join(labels)}")
   for flag in (
-    *(_SUBJECT.dataset, _SUBJECT.split),
+    *(_SUBJECT.data.dataset, _SUBJECT.data.split),
     *(_SUBJECT.cross_domain, _SUBJECT.seen_classes),
     *(_WAYS, _SHOTS, _QUERIES, _SMALL_CLASSES, _METHODS),
-    *(_NUM_EPISODES, _SEED, _JUDGE.name, _JUDGE.size_px),
+    *(_NUM_EPISODES, _SEED, _EXTRACTOR.name, _EXTRACTOR.size_px),
   ):
     if flag.value != flag.default:
       value = flag.value

@@ -1,13 +1,13 @@
-"""The paper's idea on real pictures, in minutes on a CPU.
+"""The paper's method on real images, in minutes on a CPU.
 
   python experiments/prepare_data.py --dataset=icons
   python experiments/demo.py
 
 Pre-trains a backbone on the base classes of `icons`, then compares nearest
 prototype, support-based initialisation, fine-tuning and transductive
-fine-tuning on the same episodes of novel classes. `make demo` installs what is
-needed and types both lines. Interrupted, the same command continues; run
-again, it shows what it has.
+fine-tuning on the same episodes of novel classes. `make demo` installs the
+package and runs both lines. The same command continues an interrupted run, and
+shows the results of a finished one.
 """
 
 import pathlib
@@ -15,14 +15,13 @@ import time
 
 import command_line
 import scoring
+import shared_flags
 from absl import flags
 
 from fsl_jax import adapt, backbones, data, episodes, pretrain
 
-_RUN_DIR = command_line.define_path("run_dir", "runs/demo", "Run folder.")
-_DATA_DIR = command_line.define_path(
-  "data_dir", None, "Root folder of the prepared data sets."
-)
+_RUN_DIR = shared_flags.run_dir("runs/demo")
+_DATA_DIR = shared_flags.data_dir()
 _BACKBONE = flags.DEFINE_string(
   "backbone", "conv64", f"Network: {', '.join(backbones.names())}."
 )
@@ -41,10 +40,10 @@ PROTOCOLS = (
 )
 NOTES = (
   "Pre-training is shortened to one cosine cycle with batches of 64, on small "
-  "pictures. Adaptation is the published setting throughout.",
+  "images. Adaptation uses the published setting throughout.",
   "In the paper's Table 1 (WRN-28-10) transductive fine-tuning gains 6 to 10 "
-  "points over initialisation at one shot; a small network trained for a "
-  "minute gains less.",
+  "percentage points over initialisation at one shot; a small network trained "
+  "for a minute gains less.",
 )
 
 

@@ -5,24 +5,19 @@ r"""Writes the episodes of a protocol into one small file.
   python experiments/evaluate.py --checkpoint=runs/cifar_conv64 \
       --episodes=episodes.npz --num_episodes=1000 --run_dir=runs/from_file
 
-Any method, here or elsewhere, meets the same pictures then;
-docs/evaluation.md has a reader that needs NumPy alone.
+Any method, in this library or another, can then be evaluated on the same
+images; docs/evaluation.md has a reader that needs NumPy alone.
 """
 
 import command_line
 import protocol_flags
+import shared_flags
 from absl import flags
 
-from fsl_jax import data, types
+from fsl_jax import evaluate, types
 from fsl_jax.episodes import files
 
-_DATASET = flags.DEFINE_string(
-  "dataset", None, f"Data set: {', '.join(data.names())}."
-)
-_SPLIT = flags.DEFINE_string("split", "novel", "Classes to draw from.")
-_DATA_DIR = command_line.define_path(
-  "data_dir", None, "Root folder of the prepared data sets."
-)
+_DATA = shared_flags.define_data()
 _NUM_EPISODES = flags.DEFINE_integer("num_episodes", 1000, "Episodes.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the episodes.")
 _OUTPUT = command_line.define_path("output", None, "File to write, *.npz.")
@@ -33,13 +28,16 @@ def main(argv: list[str]) -> None:
   output = command_line.required(_OUTPUT)
   if not output.endswith(".npz"):
     raise types.InputError(f"--output must end in .npz, got {output!r}")
-  types.check_whole("num_episodes", _NUM_EPISODES.value, at_least=1)
-  dataset = data.load(
-    command_line.required(_DATASET), _SPLIT.value, data_dir=_DATA_DIR.value
-  )
-  sources = protocol_flags.sources(dataset, seed=_SEED.value)
+  sources = protocol_flags.sources(_DATA.load(), seed=_SEED.value)
   if len(sources) > 1:
     raise types.InputError("a file holds one protocol; give one of --shots")
+  evaluate.check(
+    sources[0],
+    seed=_SEED.value,
+    num_episodes=_NUM_EPISODES.value,
+    batch_size=None,
+    chunk=None,
+  )
   files.write(output, sources[0], _NUM_EPISODES.value)
   print(
     f"{output}: {_NUM_EPISODES.value:,} episodes, {sources[0].name}, "

@@ -1,10 +1,13 @@
-r"""Adapts to episodes of novel classes and scores the methods side by side.
+r"""Adapts to episodes of novel classes and compares methods on them.
 
   python experiments/evaluate.py --checkpoint=runs/icons_conv64 \
       --shots=1,5 --queries=3 --num_episodes=100 --run_dir=runs/icons_eval
 
-All methods meet the same episodes. The same command continues a run that was
-killed, and a larger --num_episodes adds to it. The run folder holds
+All methods are evaluated on the same episodes. Options of one method are
+written --finetune.epochs=10; those of fine-tuning without a name, --epochs=10,
+apply to every method that has them. A method outside the package is named
+package.module:factory in --methods. The same command continues an interrupted
+run, and a larger --num_episodes adds to it. The run folder holds
 `episodes.jsonl` with one line per episode, `result.json`, the figures and
 `report.html`.
 """
@@ -13,22 +16,19 @@ import pathlib
 
 import command_line
 import config_flags
-import judge_flags
 import protocol_flags
 import scoring
-import subject_flags
+import shared_flags
 from absl import flags
 
-from fsl_jax import adapt, types
+from fsl_jax import adapt
 
-_SUBJECT = subject_flags.define()
-_RUN_DIR = command_line.define_path(
-  "run_dir", None, "Run folder, made if missing."
-)
+_SUBJECT = shared_flags.define_subject()
+_RUN_DIR = shared_flags.run_dir()
 _METHODS = flags.DEFINE_list(
   "methods", list(adapt.names()), "Methods, separated by commas."
 )
-_JUDGE = judge_flags.define("own", "none")
+_EXTRACTOR = shared_flags.define_extractor("own", "none")
 _NUM_EPISODES = flags.DEFINE_integer(
   "num_episodes", 1000, "Episodes of each protocol."
 )
@@ -47,13 +47,13 @@ _DTYPE = flags.DEFINE_enum(
   ["float32", "bfloat16"],
   "Of the computation. Default: the checkpoint's.",
 )
-config_flags.define(adapt.finetune.FinetuneConfig)
+config_flags.define_methods()
 
 
 def main(argv: list[str]) -> None:
   del argv
   run_dir = command_line.required(_RUN_DIR)
-  methods = _methods()
+  methods = config_flags.method_options(_METHODS.value)
   protocol_flags.check()
   variables, meta = _SUBJECT.restore()
   sources = protocol_flags.sources(_SUBJECT.load(meta), seed=_SEED.value)
@@ -66,34 +66,15 @@ def main(argv: list[str]) -> None:
     methods=methods,
     sources=sources,
     num_episodes=[_NUM_EPISODES.value] * len(sources),
-    **_JUDGE.of_plan(),
+    **_EXTRACTOR.of_plan(),
     seed=_SEED.value,
     batch_size=_BATCH_SIZE.value,
     chunk=_CHUNK.value,
-    data_dir=_SUBJECT.data_dir.value,
+    data_dir=_SUBJECT.data.data_dir.value,
   )
   page = scoring.run(plan, variables, meta)
   print(f"\nreport: {page}")
 
 
-def _methods() -> dict[str, dict[str, object]]:
-  """Each method with those of the given options that it has."""
-  if len(set(_METHODS.value)) < len(_METHODS.value):
-    raise types.InputError(
-      f"--methods must differ, got {','.join(_METHODS.value)}"
-    )
-  given = config_flags.given(adapt.finetune.FinetuneConfig)
-  known = {name: adapt.option_names(name) for name in _METHODS.value}
-  for option in given:
-    if not any(option in names for names in known.values()):
-      raise types.InputError(
-        f"--{option} has no effect on {', '.join(_METHODS.value)}"
-      )
-  return {
-    name: {k: v for k, v in given.items() if k in known[name]}
-    for name in _METHODS.value
-  }
-
-
 if __name__ == "__main__":
-  command_line.run(main)
+  command_line.run(main, define_more=config_flags.define_outside_methods)

@@ -1,8 +1,8 @@
-"""Pools runs that differ in their pre-training alone, such as by its seed.
+"""Pools runs that differ only in the seed of their pre-training.
 
   python experiments/pool.py runs/seed0_eval runs/seed1_eval runs/seed2_eval
 
-The interval over episodes says nothing of another pre-training; this one does:
+The interval over episodes does not cover another pre-training; this one does:
 mean over the runs, standard deviation between them, and Student's t interval,
 of accuracies and of differences to support-based initialisation. Run folders
 are those of evaluate.py on equal data, split and protocol.
@@ -50,7 +50,7 @@ def _protocols(
 def _check_episodes(
   sections: list[stored_runs.Section], paths: list[pathlib.Path]
 ) -> None:
-  """Refuses runs that met other episodes, or not equally many."""
+  """Refuses runs on other episodes, or on a different number of them."""
   firsts = list(map(results.first, sections))
   counts = [result.num_episodes for result in firsts]
   if len(set(counts)) > 1:
@@ -68,8 +68,7 @@ def _check_alike(paths: list[pathlib.Path]) -> None:
   digests = {config["checkpoint"]["digest"] for config in configs}
   if len(digests) < len(paths):
     raise types.InputError(
-      "two of the runs are of the same checkpoint; they are no two "
-      "pre-trainings"
+      "two of the runs are of the same checkpoint, not of two pre-trainings"
     )
   for path, config in zip(paths[1:], configs[1:], strict=True):
     for name in ("backbone", "methods", "trained_on", "pretrain"):

@@ -4,13 +4,14 @@ r"""Trains a backbone on the base classes of a data set.
       --run_dir=runs/icons_conv64
 
 The defaults are the published recipe: 120 epochs in cycles of 40 and 80. The
-same command continues a run that was killed and ends with the same weights.
+same command continues an interrupted run and ends with the same weights.
 The run folder holds the checkpoint of the best accuracy, `epochs.jsonl` with
 one line per epoch, and scalars for TensorBoard.
 """
 
 import command_line
 import config_flags
+import shared_flags
 from absl import flags
 
 from fsl_jax import backbones, data, pretrain
@@ -21,9 +22,7 @@ _DATASET = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string(
   "split", "base", "Classes to train on: base, or base+val."
 )
-_DATA_DIR = command_line.define_path(
-  "data_dir", None, "Root folder of the prepared data sets."
-)
+_DATA_DIR = shared_flags.data_dir()
 _IMAGE_SIZE = flags.DEFINE_integer(
   "image_size_px",
   None,
@@ -41,9 +40,7 @@ _BACKBONE = flags.DEFINE_string(
 _DTYPE = flags.DEFINE_enum(
   "dtype", "float32", ["float32", "bfloat16"], "Of the computation."
 )
-_RUN_DIR = command_line.define_path(
-  "run_dir", None, "Run folder, made if missing."
-)
+_RUN_DIR = shared_flags.run_dir()
 config_flags.define(pretrain.PretrainConfig)
 
 

@@ -1,4 +1,4 @@
-"""Flags that say which episodes: a protocol with its switches, or a file."""
+"""Flags of the episodes: a protocol with its options, or a file."""
 
 import pathlib
 from typing import Any
@@ -18,34 +18,39 @@ _PROTOCOL = flags.DEFINE_enum(
   sorted(_PRESETS),
   "Values of --ways, --shots and --queries by one name.",
 )
-_WAYS = flags.DEFINE_string("ways", "5", f"Classes per episode: {_RULES}; all.")
 _SHOTS = flags.DEFINE_list(
   "shots", ["1"], f"Support images per class: {_RULES}; a list of them."
 )
-_QUERIES = flags.DEFINE_string(
-  "queries", "15", f"Query images per class: {_RULES}."
-)
-_SMALL_CLASSES = flags.DEFINE_enum(
-  "small_classes",
-  "refuse",
-  ["refuse", "skip"],
-  "What happens to classes with too few images for an episode.",
-)
-_GROUPS = flags.DEFINE_string(
-  "groups",
-  "any",
-  "Groups of images, such as packs, that support and queries come from: any; "
-  "apart, different ones; or SUPPORT:QUERY, names of two, such as train:test.",
-)
-_COPIES = flags.DEFINE_enum(
-  "copies",
-  "any",
-  ["any", "apart"],
-  "Whether an episode has at most one of several equal images of a class.",
-)
-_REUSE = flags.DEFINE_bool(
-  "reuse", True, "Whether an image may occur in several episodes."
-)
+_FIELDS: dict[str, Any] = {
+  "ways": flags.DEFINE_string(
+    "ways", "5", f"Classes per episode: {_RULES}; all."
+  ),
+  "queries": flags.DEFINE_string(
+    "queries", "15", f"Query images per class: {_RULES}."
+  ),
+  "small_classes": flags.DEFINE_enum(
+    "small_classes",
+    "refuse",
+    ["refuse", "skip"],
+    "What happens to classes with too few images for an episode.",
+  ),
+  "groups": flags.DEFINE_string(
+    "groups",
+    "any",
+    "Groups of images, such as packs, that support and queries come from: any; "
+    "apart, different ones; or SUPPORT:QUERY, names of two, such as "
+    "train:test.",
+  ),
+  "copies": flags.DEFINE_enum(
+    "copies",
+    "any",
+    ["any", "apart"],
+    "Whether an episode has at most one of several equal images of a class.",
+  ),
+  "reuse": flags.DEFINE_bool(
+    "reuse", True, "Whether an image may occur in several episodes."
+  ),
+}
 _EPISODES = command_line.define_path(
   "episodes", None, "File of episodes, as experiments/episodes.py writes it."
 )
@@ -55,17 +60,10 @@ def given() -> list[episodes.Protocol]:
   """The protocols that the flags describe, one for each of --shots.
 
   Raises:
-    InputError: for a value that is neither number nor rule, or flags that say
-      the same thing twice.
+    InputError: for a value that is neither number nor rule, or flags that
+      contradict --protocol.
   """
-  values: dict[str, Any] = {
-    "ways": _WAYS.value,
-    "queries": _QUERIES.value,
-    "small_classes": _SMALL_CLASSES.value,
-    "groups": _GROUPS.value,
-    "copies": _COPIES.value,
-    "reuse": _REUSE.value,
-  }
+  values: dict[str, Any] = {name: flag.value for name, flag in _FIELDS.items()}
   shots = _SHOTS.value
   if _PROTOCOL.value is not None:
     for name in ("ways", "shots", "queries"):
@@ -83,14 +81,11 @@ def given() -> list[episodes.Protocol]:
 
 
 def check() -> None:
-  """Raises InputError for what is wrong whatever the data."""
+  """Raises InputError for flags that are wrong for any data."""
   if _EPISODES.value is None:
     given()
     return
-  for name in (
-    *("protocol", "ways", "shots", "queries", "small_classes", "groups"),
-    *("copies", "reuse"),
-  ):
+  for name in ("protocol", "shots", *_FIELDS):
     if flags.FLAGS[name].present:
       raise types.InputError(
         f"--{name} has no effect on episodes from a file, --episodes"

@@ -1,34 +1,24 @@
-r"""Computes one cell of the paper's tables and figures, and judges it.
+r"""Computes one cell of the paper's tables and figures, with a verdict.
 
   python experiments/reproduce.py --table=1 --dataset=cifar_fs \
       --backbone=wrn_28_10 --split=train
 
 A cell pre-trains its network, unless that was done, evaluates the methods on
 the same episodes, and writes `results/NAME.json`: our numbers and the paper's,
-intervals, the difference, a verdict and where all of it comes from. The same
-command continues a run that was killed; a cell that is done is left alone.
-Without --dataset, --backbone or --split all of the paper's are computed, one
-after another. --list shows what is done and what the rest costs; --report
-makes the README's table, docs/reproduction.md and the figures from `results/`.
+intervals, the difference, a verdict and the provenance. The same command
+continues an interrupted run and leaves a finished cell as it is. Without
+--dataset, --backbone or --split all of the paper's are computed in turn. --list
+shows what is done and what the rest costs; --report generates the README's
+table, docs/reproduction.md and the figures from `results/`.
 """
 
 import pathlib
 import sys
 
 import command_line
+import shared_flags
 from absl import flags
-from reproduction import (
-  budgets,
-  cells,
-  compute,
-  outcome,
-  page,
-  programme,
-  status,
-  store,
-  summary,
-  work,
-)
+from reproduction import cells, outcome, page, programme, store, tables, work
 
 from fsl_jax import backbones, data, devices, types
 
@@ -60,9 +50,9 @@ _WHOLE_BATCH_NORM = flags.DEFINE_bool(
 _BUDGET = flags.DEFINE_enum(
   "budget",
   "full",
-  list(budgets.BUDGETS),
+  list(cells.BUDGETS),
   "third divides the epochs by 3, quick epochs and episodes by 20; both are "
-  "labelled so and get no verdict. toy tries the command and writes no result.",
+  "labelled so and get no verdict. toy tests the command and writes no result.",
 )
 _EPISODES = flags.DEFINE_integer(
   "episodes", None, "At most so many of each protocol."
@@ -78,9 +68,7 @@ _RUN_DIR = command_line.define_path(
 _RESULTS_DIR = command_line.define_path(
   "results_dir", str(_ROOT / "results"), "Folder of the cells' results."
 )
-_DATA_DIR = command_line.define_path(
-  "data_dir", None, "Root folder of the prepared data sets."
-)
+_DATA_DIR = shared_flags.data_dir()
 _LIST = flags.DEFINE_bool("list", False, "Shows the cells, computes nothing.")
 _REPORT = flags.DEFINE_bool(
   "report", False, "Makes tables and figures from the results, no more."
@@ -101,12 +89,12 @@ def main(argv: list[str]) -> None:
     return
   place = work.Place(
     pathlib.Path(command_line.required(_RUN_DIR)),
-    budgets.named(_BUDGET.value),
+    cells.budget(_BUDGET.value),
     _DATA_DIR.value,
   )
   wanted = _wanted()
   if _LIST.value:
-    print(status.table(wanted, place, results_dir, _is_listed))
+    print(store.status(wanted, place, results_dir, _is_listed))
     return
   failed = [
     cell for cell in wanted if not _do(cell, place, results_dir, wanted)
@@ -144,7 +132,7 @@ def _do(
       trained, measured = work.run(cell, place)
       result = outcome.of_cell(cell, trained, measured, place, command)
     else:
-      result = compute.of_cell(cell, place, command)
+      result = outcome.of_compute(cell, place, command)
   except types.InputError as error:
     if len(wanted) == 1:
       raise
@@ -153,7 +141,7 @@ def _do(
   is_kept = place.budget.name != "toy"
   if is_kept:
     devices.on_first_process(lambda: store.write(result, path))
-  print(summary.of_result(result))
+  print(tables.of_cell(result))
   if is_kept:
     print(f"result: {path}")
   return True
@@ -193,7 +181,7 @@ def _wanted() -> list[cells.Cell]:
         "--ablation; --list shows all"
       )
     named = list(programme.TARGETS)
-  budget = budgets.named(_BUDGET.value)
+  budget = cells.budget(_BUDGET.value)
   return [
     budget.shorten(cell, _EPISODES.value, _TRANSDUCTIVE_EPISODES.value)
     for target in named

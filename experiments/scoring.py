@@ -1,4 +1,4 @@
-"""From a checkpoint to a report: what `evaluate.py` and `demo.py` share."""
+"""From a checkpoint to a report: what several scripts share."""
 
 import dataclasses
 import pathlib
@@ -9,6 +9,7 @@ import command_line
 import jax
 import jax.numpy as jnp
 import numpy as np
+import stored_runs
 
 from fsl_jax import (
   adapt,
@@ -26,14 +27,14 @@ from fsl_jax import (
 )
 from fsl_jax.data import description
 
-_MOST_PICTURES = 300  # of an episode that is shown
+_MOST_IMAGES = 300  # of an episode that is shown
 _OWN_NOTE = (
   "Hardness is that of the checkpoint's own base-class logits, so areas "
   "compare methods on this checkpoint, not one checkpoint with another."
 )
 _OTHER_NOTE = (
-  "Hardness is judged by the logits of {name}, trained on ImageNet, at {size} "
-  "px. It is the same for every checkpoint; the paper's is of a ResNet-152."
+  "Hardness is computed from the logits of {name}, trained on ImageNet, at "
+  "{size} px. It is the same for every checkpoint; the paper uses a ResNet-152."
 )
 
 
@@ -43,11 +44,11 @@ class Plan:
 
   run_dir: str
   title: str
-  # Name to options; all methods meet the same episodes.
+  # Name to options; all methods are evaluated on the same episodes.
   methods: Mapping[str, Mapping[str, Any]]
   sources: Sequence[episodes.source.Source]  # all of the same data set
   num_episodes: Sequence[int]  # of each source
-  # What judges hardness: a name of `extractors`, "own", or "none".
+  # Extractor of hardness: a name of `extractors`, "own", or "none".
   hardness: str = "efficientnet_lite0"
   hardness_weights: str | None = None
   hardness_size_px: int | None = None
@@ -59,7 +60,7 @@ class Plan:
 
 
 class Scored(NamedTuple):
-  """A plan that was carried out."""
+  """The results of a plan."""
 
   folder: run_folder.RunFolder
   sections: Sequence[results.Section]  # one per source
@@ -73,10 +74,7 @@ class Scored(NamedTuple):
 
   @property
   def provenance(self) -> dict[str, Any]:
-    return {
-      "config": self.folder.config(),
-      "starts": self.folder.starts(),
-    }
+    return stored_runs.provenance(self.folder)
 
 
 def run(
@@ -133,13 +131,25 @@ def evaluated(
   ]
   for source, options in requests:
     evaluate.check(source, **options)
-  judge = _judge(plan, backbone, variables)
+  extractor = _extractor(plan, backbone, variables)
   folder = run_folder.RunFolder(
-    plan.run_dir, _config(plan, meta, dataset, judge)
+    plan.run_dir,
+    stored_runs.configuration(
+      meta,
+      dataset,
+      plan.methods,
+      seed=plan.seed,
+      hardness=plan.hardness,
+      extractor=extractor,
+      extractor_size_px=plan.hardness_size_px,
+    ),
   )
-  by_judge = judging(judge, dataset)
+  of_hardness = hardness_arguments(extractor, dataset)
   images = dataset
-  if all(method.num_steps == 0 for method in methods):
+  if all(
+    adapt.entry(method.name).reads == "features" or method.num_steps == 0
+    for method in methods
+  ):
     # Nothing changes the network, so each image goes through it only once.
     dataset = features.extract(
       backbone, variables, images, cache_dir=command_line.cache_dir("features")
@@ -156,7 +166,7 @@ def evaluated(
       dataset,
       source=dataclasses.replace(source, dataset=dataset),  # type: ignore[type-var]
       **options,
-      **by_judge,
+      **of_hardness,
       folder=folder,
     )
     for source, options in requests
@@ -174,19 +184,22 @@ def evaluated(
   )
 
 
-def judging(
-  judge: extractors.Extractor | None, dataset: types.ClassIndexed
+def hardness_arguments(
+  extractor: extractors.Extractor | None, dataset: types.ClassIndexed
 ) -> dict[str, Any]:
-  """Arguments of `evaluate.run_many` by which hardness is judged."""
-  if judge is None:
+  """Arguments of `evaluate.run_many` from which hardness is computed."""
+  if extractor is None:
     return {}
   if dataset.is_in_memory:
     return {
       "embeddings": extractors.embeddings(
-        judge, dataset, cache_dir=command_line.cache_dir("features")
+        extractor, dataset, cache_dir=command_line.cache_dir("features")
       )
     }
-  return {"extractor": judge.extract, "extractor_variables": judge.variables}
+  return {
+    "extractor": extractor.extract,
+    "extractor_variables": extractor.variables,
+  }
 
 
 def _methods(plan: Plan, backbone: types.Backbone) -> list[types.Adapter]:
@@ -196,42 +209,7 @@ def _methods(plan: Plan, backbone: types.Backbone) -> list[types.Adapter]:
   ]
 
 
-def _config(
-  plan: Plan,
-  meta: Mapping[str, Any],
-  dataset: types.ClassIndexed,
-  judge: extractors.Extractor | None,
-) -> dict[str, Any]:
-  """What shapes the number of an episode. More episodes may be asked for
-  later, and the batch size changes no result, so neither is in it."""
-  return {
-    "seed": plan.seed,
-    "data": {
-      "name": dataset.name,
-      "split": dataset.split,
-      "image_size_px": dataset.image_size_px,
-      "fingerprint": dataset.fingerprint,
-    },
-    "backbone": meta["backbone"],
-    "checkpoint": {"digest": meta["digest"], "epoch": meta["epoch"]},
-    "trained_on": {
-      name: meta["data"][name] for name in ("name", "split", "fingerprint")
-    },
-    "pretrain": meta["pretrain"],
-    "methods": {
-      name: adapt.config(name, **options)
-      for name, options in plan.methods.items()
-    },
-    "hardness": judge
-    and {
-      "extractor": plan.hardness,
-      "digest": judge.digest,
-      "image_size_px": plan.hardness_size_px or dataset.image_size_px,
-    },
-  }
-
-
-def _judge(
+def _extractor(
   plan: Plan, backbone: types.Backbone, variables: types.Variables
 ) -> extractors.Extractor | None:
   if plan.hardness == "none":
@@ -255,7 +233,7 @@ def _subject(meta: Mapping[str, Any], dataset: types.ClassIndexed) -> str:
 
 
 def copies_note(dataset: types.ClassIndexed, data_dir: str | None) -> str:
-  """How many images of a prepared data set are there several times."""
+  """How many images of a prepared data set occur several times."""
   found = data.describe(dataset.name, data_dir)
   assert found is not None
   return (
@@ -277,25 +255,21 @@ def _hardness_notes(plan: Plan, dataset: types.ClassIndexed) -> list[str]:
 def _sheet(
   source: episodes.source.Source, section: results.Section
 ) -> report.Sheet | None:
-  """The pictures of one episode, if the methods to compare are there."""
+  """The images of one episode, if both methods to compare were run."""
   after = "transductive_finetune"
   if after not in section or results.BASELINE not in section:
     return None
   if not np.isfinite(section[after].accuracy).any():
     return None
   choice = report.both_directions(section)
-  rows, dataset = source.rows(choice.episode), source.dataset
-  if len(rows.support) + len(rows.query) > _MOST_PICTURES:
+  if sum(source.sizes(choice.episode)) > _MOST_IMAGES:
     return None
-  count = len(rows.query)
+  shown = exhibit(source, choice.episode)
+  count = len(shown.query_labels)
   return report.Sheet(
-    support_images=dataset.images[rows.support],
-    support_labels=rows.support_labels,
-    query_images=dataset.images[rows.query],
-    query_labels=rows.query_labels,
+    **vars(shown),
     before=section[results.BASELINE].predictions[choice.position, :count],
     after=section[after].predictions[choice.position, :count],
-    class_names=tuple(dataset.class_names[c] for c in rows.class_ids),
     rule=choice.rule,
   )
 
@@ -303,19 +277,19 @@ def _sheet(
 def _galleries(
   source: episodes.source.Source, section: results.Section
 ) -> list[report.Gallery]:
-  """The hardest and the easiest episodes, as pictures."""
+  """The images of the hardest and the easiest episodes."""
   first = next(iter(section.values()))
   if not (np.isfinite(first.hardness) | np.isfinite(first.accuracy)).any():
     return []
   return [
     report.Gallery(selection, [exhibit(source, i) for i in selection.episodes])
     for selection in report.extremes(section)
-    if all(sum(source.sizes(i)) <= _MOST_PICTURES for i in selection.episodes)
+    if all(sum(source.sizes(i)) <= _MOST_IMAGES for i in selection.episodes)
   ]
 
 
 def exhibit(source: episodes.source.Source, index: int) -> report.Exhibit:
-  """The pictures of an episode."""
+  """The images of an episode."""
   rows, dataset = source.rows(index), source.dataset
   return report.Exhibit(
     support_images=dataset.images[rows.support],

@@ -1,13 +1,13 @@
-r"""Time and memory of fine-tuning from one to 100,000 images a class.
+r"""Time and memory of fine-tuning with 1 to 100,000 images per class.
 
   python experiments/shots.py --checkpoint=runs/icons_conv64 \
       --shots=1,10,100,1000,100000 --run_dir=runs/icons_shots
 
-One episode, its support set grown. Where the data set has too few images of a
-class, those there are come again; accuracy is then left out. Memory is the
-peak of the process so far, so points are best given in ascending order. The
-same command continues a run that was killed, and a longer --shots adds to it.
-The run folder holds `points.jsonl` with one line per point, and `result.json`.
+One episode with a growing support set. Where a class has too few images, they
+are repeated and accuracy is left out. Memory is the peak of the process so far,
+so the numbers of shots should ascend. The same command continues an interrupted
+run, and a longer --shots adds to it. The run folder holds `points.jsonl` with
+one line per point, and `result.json`.
 """
 
 import dataclasses
@@ -20,22 +20,14 @@ from typing import Any
 import command_line
 import jax
 import numpy as np
-import subject_flags
+import shared_flags
 from absl import flags
 
-from fsl_jax import (
-  adapt,
-  backbones,
-  episodes,
-  run_folder,
-  types,
-)
+from fsl_jax import adapt, backbones, episodes, run_folder, types
 from fsl_jax.adapt import streamed
 
-_SUBJECT = subject_flags.define()
-_RUN_DIR = command_line.define_path(
-  "run_dir", None, "Run folder, made if missing."
-)
+_SUBJECT = shared_flags.define_subject()
+_RUN_DIR = shared_flags.run_dir()
 _SHOTS = flags.DEFINE_list(
   "shots", ["1", "10", "100", "1000"], "Support images per class; a list."
 )
@@ -49,7 +41,7 @@ _SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Repeated:
-  """Images `rows` of `images`, read when asked for; rows may repeat."""
+  """Images `rows` of `images`, read on access; rows may repeat."""
 
   images: types.Images
   rows: np.ndarray  # [S] int32

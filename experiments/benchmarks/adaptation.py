@@ -1,4 +1,4 @@
-"""Adapting to episodes: every method, network, size and number of shots."""
+"""Adaptation to episodes: any method, network, image size, number of shots."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,31 @@ from fsl_jax import adapt, backbones, data, episodes, types
 from fsl_jax.backbones import cost
 
 EPOCHS = 25  # the published number
-_NUM_CLASSES = 64
+NUM_CLASSES = 64
+
+
+def network(backbone: str, image_size_px: int, dtype: str) -> types.Backbone:
+  return backbones.create(
+    backbone,
+    num_classes=NUM_CLASSES,
+    image_size_px=image_size_px,
+    dtype=None if dtype == "float32" else dtype,
+  )
+
+
+def torch_network(
+  backbone: str, image_size_px: int, variables: Any, setting: Any
+) -> Any:
+  """The same network in PyTorch, with these variables."""
+  from benchmarks import torch_loops
+
+  return torch_loops.network(
+    backbone,
+    variables,
+    setting,
+    num_classes=NUM_CLASSES,
+    image_size_px=image_size_px,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +71,7 @@ class Setup:
     return self.epochs if steps else 0
 
   def network(self) -> types.Backbone:
-    return backbones.create(
-      self.backbone,
-      num_classes=_NUM_CLASSES,
-      image_size_px=self.image_size_px,
-      dtype=None if self.dtype == "float32" else self.dtype,
-    )
+    return network(self.backbone, self.image_size_px, self.dtype)
 
   def adapter(self, **options: Any) -> types.Adapter:
     if self.steps:
@@ -60,7 +79,7 @@ class Setup:
     return adapt.create(self.method, self.network(), **options)
 
   def flop(self) -> float:
-    """Of one run, useful ones: 3 forward passes an image and update."""
+    """Useful operations of one run: 3 forward passes per image and update."""
     support = self.ways * self.shots
     query = self.ways * self.queries
     trained = support + query * self.is_transductive
@@ -69,13 +88,13 @@ class Setup:
 
 
 def variables(setup: Setup) -> types.Variables:
-  """Random weights; speed does not depend on what they have learnt."""
+  """Random weights, on which speed does not depend."""
   shape = (1, setup.image_size_px, setup.image_size_px, 3)
   return setup.network().init(jax.random.key(0), jnp.zeros(shape))
 
 
 def tasks(setup: Setup) -> types.Task:
-  """Episodes of images made on the fly, with a leading B."""
+  """Episodes of synthetic images, with a leading B."""
   dataset = data.synthetic.make(
     setup.ways + 3,
     setup.shots + setup.queries,
@@ -104,16 +123,15 @@ def case(
 ) -> measure.Case:
   """The published method on both sides, random views included.
 
-  PyTorch's loop, whose episodes cost the same each, may have fewer of them.
+  PyTorch's loop may run fewer episodes, each of which costs the same.
   """
-  network = variables(setup)
-  made = tasks(setup)
+  weights, made = variables(setup), tasks(setup)
   arguments = jax.device_put(
-    (jax.random.key(0), network, made, np.arange(setup.episodes))
+    (jax.random.key(0), weights, made, np.arange(setup.episodes))
   )
   adapter = setup.adapter()
   first = jax.tree.map(lambda x: x[0], made)
-  chunk = adapt.chunking.choose(adapter, network, first, largest=setup.episodes)
+  chunk = adapt.chunking.choose(adapter, weights, first, largest=setup.episodes)
   program, compile_s, memory_bytes = measure.compiled(
     adapt.batched.compile(adapter, chunk=chunk), *arguments
   )
@@ -133,7 +151,7 @@ def case(
     others={
       f"torch {setting.name}": _torch_run(
         dataclasses.replace(setup, episodes=torch_episodes or setup.episodes),
-        network,
+        weights,
         setting,
       )
       for setting in torch_settings
@@ -143,11 +161,11 @@ def case(
   )
 
 
-def _torch_run(setup, network, setting) -> measure.Other:
+def _torch_run(setup, variables, setting) -> measure.Other:
   from benchmarks import torch_loops
 
   check(setup, setting)
-  net = _torch_network(setup, network, setting)
+  net = torch_network(setup.backbone, setup.image_size_px, variables, setting)
   loaded = torch_loops.Episodes(tasks(setup), setting)
 
   def run():
@@ -164,24 +182,12 @@ def _torch_run(setup, network, setting) -> measure.Other:
   return measure.Other(run, setup.episodes)
 
 
-def _torch_network(setup, network, setting):
-  from benchmarks import torch_loops
-
-  return torch_loops.network(
-    setup.backbone,
-    network,
-    setting,
-    num_classes=_NUM_CLASSES,
-    image_size_px=setup.image_size_px,
-  )
-
-
 def check(setup: Setup, setting: Any) -> float:
   """The greatest difference of our logits from PyTorch's, in float32.
 
-  One epoch without random views, which the two draw differently. Adam takes
-  full steps along gradients that are nothing but rounding, so what two right
-  programs compute drifts apart with the epochs.
+  One epoch without random views, which the two sample differently. Adam takes
+  full steps along gradients that are mere rounding errors, so two correct
+  programs diverge with the epochs.
 
   Raises:
     InputError: above 1e-3; logits are cosines, in [-1, 1].
@@ -191,13 +197,13 @@ def check(setup: Setup, setting: Any) -> float:
   setup = dataclasses.replace(setup, epochs=1, episodes=2, dtype="float32")
   plain = dataclasses.replace(setting, bfloat16=False)
   options = {"augment": False} if setup.steps else {}
-  network, made = variables(setup), tasks(setup)
+  weights, made = variables(setup), tasks(setup)
   with jax.default_matmul_precision("highest"):
     ours, _ = adapt.batched.compile(setup.adapter(**options))(
-      jax.random.key(0), network, made, np.arange(2)
+      jax.random.key(0), weights, made, np.arange(2)
     )
   theirs = torch_loops.adapt(
-    _torch_network(setup, network, plain),
+    torch_network(setup.backbone, setup.image_size_px, weights, plain),
     torch_loops.Episodes(made, plain),
     plain,
     steps=setup.steps,

@@ -1,9 +1,9 @@
-"""Times a program of ours, and alternately one of another framework."""
+"""Times a program of ours and others in turn, and prints a table of it."""
 
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,13 +29,13 @@ class Case:
     name: what is done, with network, image size and episode.
     unit: of the rate, such as "episodes".
     units: how many of them one run does.
-    flop: useful floating-point operations of one run; 0 where rate says all.
+    flop: useful floating-point operations of one run; 0 where none are counted.
     ours: our run, compiled.
     compile_s: seconds that compiling took.
     memory_bytes: of the compiled program: arguments, results and temporaries.
-    others: programs that do the same in another way, by name.
-    dtype: of the computation, which says what rate of products to expect.
-    note: what else must be known to read the line.
+    others: programs that do the same, by name.
+    dtype: of the computation, for which the peak throughput is measured.
+    note: what else is needed to read the line.
   """
 
   name: str
@@ -53,13 +53,13 @@ class Case:
 def compare(case: Case, *, repeats: int, product_rate: float) -> dict[str, Any]:
   """Runs each program in turn, `repeats` times; JSON values.
 
-  The ratio to another program is of two runs that followed each other, so
-  that whatever else the machine does meets both.
+  The ratio to another program is of two consecutive runs, so that other load
+  of the machine affects both.
 
   Args:
     case: the programs.
-    repeats: at least 1; each program has one more run before, to warm up.
-    product_rate: matrix products of this machine, FLOP/s.
+    repeats: at least 1, after one more run of each program to warm up.
+    product_rate: peak matmul throughput of this machine, FLOP/s.
   """
   runs = {"ours": Other(case.ours, case.units), **case.others}
   seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -107,7 +107,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def product_rate(dtype: str, repeats: int = 12) -> float:
-  """Matrix products that this machine does, in FLOP/s, of random values.
+  """Peak matmul throughput of this machine on random values, FLOP/s.
 
   The best of `repeats`, the first of which compiles.
   """
@@ -142,3 +142,47 @@ def compiled(function: Any, *arguments: Any) -> tuple[Any, float, int]:
     + analysis.temp_size_in_bytes
   )
   return program, seconds, memory
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+  """One line for each measurement, medians; ratios with their spread."""
+  lines = [
+    "| what | precision | rate | GFLOP/s | of peak matmul | compile, s "
+    "| memory, MB | against |",
+    "|---|---|---|---|---|---|---|---|",
+  ]
+  lines += [_line(row) for row in rows]
+  return "\n".join(lines) + "\n"
+
+
+def _line(row: dict[str, Any]) -> str:
+  name = row["name"]
+  if row["note"]:
+    name += f" ({row['note']})"
+  against = "; ".join(
+    f"{ratio['median']:.2f}x ({ratio['min']:.2f}-{ratio['max']:.2f}) {other}, "
+    f"{_rate(1 / value['seconds_per_unit'], row['unit'])}"
+    for other, value in row["others"].items()
+    for ratio in [value["ratio"]]
+  )
+  cells = [
+    name,
+    row["dtype"],
+    _rate(row["rate"], row["unit"]),
+    _number(row["gflop_per_s"], "{:.0f}"),
+    _number(row["of_products"], "{:.0%}"),
+    _number(row["compile_s"], "{:.1f}"),
+    _number(row["memory_mb"], "{:.0f}"),
+    against,
+  ]
+  return f"| {' | '.join(cells)} |"
+
+
+def _rate(per_s: float, unit: str) -> str:
+  if per_s < 1:
+    return f"{1 / per_s:.2f} s/{unit.removesuffix('s')}"
+  return f"{per_s:,.3g} {unit}/s" if per_s < 1000 else f"{per_s:,.0f} {unit}/s"
+
+
+def _number(value: float | None, form: str) -> str:
+  return "" if value is None else form.format(value)

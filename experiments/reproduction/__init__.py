@@ -1,23 +1,17 @@
 """The paper's tables and figures, one cell at a time.
 
-  published   the paper's figures, as data
-  cells       what is computed: networks, variants of methods, jobs
+  published   the paper's figures as data, and the rule that compares ours
+  cells       what is computed: networks, variants of methods, jobs, budgets
   programme   the cells of each table, figure and ablation
-  budgets     how much of the programme is done
-  cost        floating-point operations of a cell, and hours on this device
-  work        pre-training and evaluation, each where it was left
-  compute     seconds per episode
-  outcome     a finished cell: numbers beside those of the paper
-  verdicts    the rule that compares them
-  provenance  where they come from
-  store       the files of results, one per cell
-  status      which cells are done, running, missing
-  summary     a result for the terminal
+  work        pre-training and evaluation, with everything continued
+  cost        floating-point operations of a cell, hours and seconds here
+  outcome     a finished cell as JSON: numbers beside the paper's, provenance
+  store       the files of results, one per cell; which are done or missing
 
 From the files of results to README, docs and figures:
 
   wording     names and formats of numbers
-  tables, analyses     Markdown
-  figures, intervals   SVG
+  tables      Markdown
+  figures     SVG
   page        which text and figure goes where
 """

@@ -1,4 +1,5 @@
-"""Floating-point operations of a cell, and the hours they take here."""
+"""Floating-point operations of a cell, the hours they take here, and seconds
+per episode as in the paper's comparison of compute."""
 
 import collections
 import dataclasses
@@ -6,22 +7,22 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-from benchmarks import measure
+from benchmarks import adaptation, measure
 
-from fsl_jax import adapt, backbones, data
+from fsl_jax import adapt, backbones
 from fsl_jax.backbones import cost as network_cost
-from reproduction import cells, work
+from reproduction import cells, published, work
 
-# Share of the rate of matrix products that adaptation reaches, by bench.py on
+# Fraction of the peak matmul throughput that adaptation reaches, by bench.py on
 # a CPU (experiments/README.md). The wide networks and accelerators were not
-# measured; for these it is a guess.
+# measured; their values are guesses.
 _SHARE = {"conv64": 0.45, "resnet12": 0.65}
 _SHARE_ELSEWHERE = 0.6
 _SHARE_OF_ACCELERATOR = 0.3
 
 
 class Size(NamedTuple):
-  """What is learnt from."""
+  """Of the data that a network is trained on."""
 
   num_classes: int
   num_images: int
@@ -67,13 +68,13 @@ def of_cell(
 
   Args:
     cell: what is computed.
-    place: its budget, and where data of unknown size is.
-    counted: of cells before this one; what they share with it costs nothing
-      here. It grows by what this one does.
+    place: its budget, and the folder of data of unknown size.
+    counted: the work of the cells before this one; what they share with it
+      costs nothing here. The work of this one is added to it.
 
   Returns:
-    "pretrain": the steps, of all networks of the cell; "judge": looking for
-    the best weights; and each variant on all of its episodes.
+    "pretrain": the steps, of all networks of the cell; "judge": selecting the
+    best weights; and each variant on all of its episodes.
   """
   counted = Counted() if counted is None else counted
 
@@ -99,12 +100,12 @@ def of_cell(
 def of_job(job: cells.Job, place: work.Place) -> float:
   """FLOP of a job: three passes per image and update, one to predict.
 
-  What judges hardness goes once over the images, whatever the job.
+  The extractor of hardness is left out: it sees each image once for all jobs.
   """
   protocol = job.protocol
   support = protocol.ways * protocol.shots
   query = protocol.ways * protocol.queries
-  options = cells.options(job.variant, place.budget.steps)
+  options = place.budget.options(job.variant)
   config = adapt.config(job.variant.method, **options)
   trained = support + query * job.variant.is_transductive
   passes = 1 if config.get("trainable") == "head" else 3
@@ -154,16 +155,58 @@ def size(network: cells.Network, place: work.Place) -> Size:
   known = _SIZES.get((network.dataset, network.split))
   if known is not None:
     return known
-  base = data.load(
-    network.dataset,
-    cells.SPLITS[network.split],
-    data_dir=place.data_dir,
-    image_size_px=data.usual_size_px(network.dataset),
-  )
+  base = place.load(network.dataset, cells.SPLITS[network.split])
   return Size(base.num_classes, len(base.class_ids), base.image_size_px)
 
 
 @functools.cache
 def _product_rate(dtype: str) -> float:
-  # An estimate needs no more, and a list should not wait for it.
+  # Few repeats: an estimate needs no more precision.
   return measure.product_rate(dtype, repeats=3)
+
+
+_TIMED = (
+  ("transductive_finetune", 15),
+  ("transductive_finetune", 1),
+  ("support_init", 15),
+  ("prototype", 15),
+)
+
+
+def times(cell: cells.Cell, place: work.Place) -> list[dict[str, Any]]:
+  """Times 5-way 1-shot episodes with images through the network; no accuracy.
+
+  Speed does not depend on what a network has learnt, so the weights are
+  random and the images synthetic. Compilation is not counted.
+  """
+  network = cell.network
+  size_px = size(network, place).image_size_px
+  rate = measure.product_rate(network.dtype)
+  found = []
+  for method, queries in _TIMED:
+    setup = adaptation.Setup(
+      network.backbone,
+      size_px,
+      method,
+      queries=queries,
+      epochs=place.budget.epochs or adaptation.EPOCHS,
+      episodes=1 if jax.default_backend() == "cpu" else 8,
+      dtype=network.dtype,
+    )
+    row = measure.compare(adaptation.case(setup), repeats=3, product_rate=rate)
+    # The paper's seconds are of its own network, at its usual size.
+    known = (network.backbone, size_px) == ("wrn_28_10", 84)
+    paper = published.seconds(method, queries) if known else None
+    found.append(
+      {
+        "what": f"{adapt.label(method)}, {queries} "
+        f"{'query' if queries == 1 else 'queries'} per class",
+        "method": method,
+        "queries": queries,
+        "image_size_px": size_px,
+        "seconds_per_episode": row["seconds_per_unit"],
+        "episodes_together": setup.episodes,  # of one call
+        "paper": paper and paper.mean,
+      }
+    )
+  return found

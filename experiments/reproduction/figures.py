@@ -1,144 +1,249 @@
-"""Charts of one cell, each as one SVG document (a string)."""
+"""Figures from files of results and of curves, each as one SVG document."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import curve_kinds
 import numpy as np
 
-from fsl_jax import adapt
-from fsl_jax.report import hardness_chart, svg
-from reproduction import wording
+from fsl_jax.report import figures as charts
+from fsl_jax.report import hardness_chart, svg, sweep
+from reproduction import store, wording
+
+_SHOT_COLOURS = {1: svg.RIGHT, 5: svg.WRONG}
+_SWEPT = {"queries": "Queries per class", "ways": "Ways", "shots": "Shots"}
 
 
-def figure3(result: wording.Result) -> str:
-  """Accuracy against hardness: a line per variant, marks per protocol."""
-  points = result["points"]
-  return hardness_chart.draw(
-    [
-      mark
-      for each in points
-      for mark in hardness_chart.marks(
-        each["variant"],
-        f"{each['ways']} ways, {wording.shots(each['shots'])}",
-        *_arrays(each),
-      )
-    ],
-    [
-      _line(line, [p for p in points if p["variant"] == line["variant"]])
-      for line in result["lines"]
-    ],
-    heading=wording.title(result),
-    title=f"Accuracy against hardness: {wording.cell(result)}",
-  )
+class Figure(NamedTuple):
+  """A figure that the results allow; drawn when it is asked for."""
+
+  name: str  # file name without its ending
+  block: str  # the block of a document that shows it, if any
+  caption: str
+  draw: Callable[[], str]
 
 
-def _arrays(points: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-  """Hardness in nats, accuracy in fractions."""
-  hardness, accuracy = (
-    np.array(points[key], np.float64) for key in ("hardness", "accuracy")
-  )
-  return hardness, accuracy / 100
-
-
-def _line(
-  line: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
-) -> hardness_chart.Line:
-  if not wording.is_number(line["slope"]):
-    return hardness_chart.Line(line["variant"])
-  hardness = np.concatenate([_arrays(p)[0] for p in points])
-  return hardness_chart.Line(
-    line["variant"],
-    *(line["slope"] / 100, line["intercept"] / 100),
-    *(line["area"], line["num_episodes"]),
-    low=float(np.nanmin(hardness)),
-    high=float(np.nanmax(hardness)),
-  )
-
-
-_SWEEPS = (
-  ("queries", "Queries per class", False),
-  ("ways", "Ways", True),
-  ("shots", "Shots", True),
-)
-
-
-def figure2(result: wording.Result) -> str:
-  """Accuracy by queries, ways and shots, a panel each, a line per variant."""
-  variants = list(dict.fromkeys(row["variant"] for row in result["rows"]))
-  looks = svg.looks(variants)
-
-  def build(figure):
-    panels = figure.subplots(len(_SWEEPS), 1)
-    for panel, (swept, label, is_log) in zip(panels, _SWEEPS, strict=True):
-      sweep = _sweep(result["rows"], swept)
-      for variant in variants:
-        line = [row for row in sweep if row["variant"] == variant]
-        panel.errorbar(
-          [row[swept] for row in line],
-          [row["mean"] for row in line],
-          yerr=[row["ci95"] or 0 for row in line],
-          color=looks[variant].colour,
-          linestyle=looks[variant].dashes,
-          linewidth=1.8,
-          elinewidth=1.2,
-          marker="o",
-          markersize=4,
-          capsize=3,
-          label=svg.fit(adapt.label(variant), 200, 8.5),
-        )
-      if is_log:
-        panel.set_xscale("log")
-      values = sorted({row[swept] for row in sweep})
-      panel.set_xticks(values, [str(value) for value in values])
-      panel.minorticks_off()
-      panel.set_xlabel(label)
-      panel.set_ylabel("Accuracy (%)")
-      panel.set_title(_fixed(sweep, swept))
-      panel.grid()
-    counts = wording.counts(result["rows"])
-    panels[0].set_title(
-      f"{wording.title(result, counts)}\n{panels[0].get_title(loc='left')}"
+def of_results(results: Sequence[wording.Result]) -> Iterator[Figure]:
+  """The figures of the cells, with their captions."""
+  table1, ablations = (wording.of(results, t) for t in ("table1", "ablation"))
+  if table1:
+    yield Figure(
+      "against-paper",
+      "against_paper",
+      "Our accuracy in the colours of the methods, the paper's in grey below; "
+      "figures of its appendix were not checked. 95% intervals over episodes.",
+      functools.partial(against_paper, table1),
     )
-    panels[-1].set_xlabel(f"{_SWEEPS[-1][1]} (means {svg.INTERVAL})")
-    svg.legend(figure, panels[0].get_legend_handles_labels()[0])
+  for result in wording.of(results, "figure2"):
+    for swept in _SWEPT if result["rows"] else ():
+      yield Figure(
+        f"{store.file_name(result)}-{swept}",
+        "figure2",
+        f"{wording.cell(result)}: accuracy by {_SWEPT[swept].lower()}, "
+        f"{wording.counts(result['rows'])} episodes.",
+        functools.partial(figure2, result, swept),
+      )
+  for result in wording.of(results, "figure3"):
+    if result["points"]:
+      yield Figure(
+        store.file_name(result),
+        "figure3",
+        f"{wording.cell(result)}: accuracy against hardness, means of each "
+        "protocol with 95% intervals, lines through the episodes of all, "
+        f"{wording.counts(result['lines'])} per line.",
+        functools.partial(figure3, result),
+      )
+  if any(wording.to_reference(result) for result in ablations):
+    yield Figure(
+      "ablations",
+      "ablation_differences",
+      "Accuracy of each ablation minus that of the unchanged method on the "
+      "same episodes, with 95% intervals.",
+      functools.partial(ablation_differences, ablations),
+    )
 
-  return svg.draw(
-    build,
-    size=(svg.WIDTH_IN, 7.0 + svg.LEGEND_LINE_IN * len(variants)),
-    title=f"Accuracy by queries, ways and shots: {wording.cell(result)}",
-    description=" ".join(
-      f"{adapt.label(row['variant'])}, {row['ways']} ways, "
-      f"{wording.shots(row['shots'])}, {row['queries']} queries: "
-      f"{wording.plus_minus(row['mean'], row['ci95'])} %."
-      for row in result["rows"]
-    ),
+
+def of_curves(kept: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
+  """The figures of curves; documents place them by hand."""
+  for curve in kept:
+    if curve["curve"] != "hardness":
+      yield Figure(curve["file"], "", "", functools.partial(along, curve))
+    elif all(point.get("hardness") for point in curve["points"]):
+      draw = functools.partial(against_hardness, curve)
+      yield Figure(curve["file"], "", "", draw)
+
+
+def against_paper(results: Sequence[wording.Result]) -> str:
+  """Table 1's cells: ours and the paper's with intervals, a panel per cell."""
+  panels = []
+  for result in results:
+    rows = sorted(result["rows"], key=lambda row: row["shots"])
+    looks = svg.looks([row["variant"] for row in rows])
+    bars = []
+    for row in rows:
+      label = f"{wording.method(row)}, {wording.shots(row['shots'])}"
+      bars.append(_bar(label, row, looks[row["variant"]].colour))
+      paper = row["paper"]
+      if paper:
+        label = "paper" if paper["verified"] else "appendix, unchecked"
+        bars.append(_bar(label, paper, svg.FAINT_INK))
+    heading = wording.cell(result, wording.counts(result["rows"]))
+    panels.append((heading, bars))
+  return charts.intervals(
+    panels, x_label="Accuracy (%)", title="Accuracy beside the paper's"
   )
 
 
-def _sweep(rows: Sequence[Mapping[str, Any]], swept: str) -> list[Any]:
-  """The rows in which all but one number is that of most rows, in order."""
-  others = [key for key in ("ways", "shots", "queries") if key != swept]
+def ablation_differences(results: Sequence[wording.Result]) -> str:
+  """Paired differences to the reference, a panel per data set and network."""
+  groups: dict[str, list[Mapping[str, Any]]] = {}
+  for result in results:
+    if pairs := wording.to_reference(result):
+      groups.setdefault(wording.cell(result), []).extend(pairs)
+
+  def bar(pair):
+    change, shots = pair["variant"].replace("_", " "), pair["shots"]
+    colour = _SHOT_COLOURS.get(shots, svg.INK)
+    return _bar(f"{change}, {wording.shots(shots)}", pair, colour, "+z.2f")
+
+  return charts.intervals(
+    [
+      (f"{name}, {wording.counts(pairs)}", list(map(bar, pairs)))
+      for name, pairs in groups.items()
+    ],
+    x_label="Difference in accuracy (pp)",
+    title="Ablations: difference to the reference",
+    with_zero=True,
+  )
+
+
+def _bar(
+  label: str, row: Mapping[str, Any], colour: str, form: str = ".2f"
+) -> charts.Bar:
+  """`mean` and `ci95` of a row, percent."""
+  numbers = wording.plus_minus(row["mean"], row["ci95"], form)
+  return charts.Bar(label, *_fractions(row), colour, numbers)
+
+
+def _fractions(row: Mapping[str, Any]) -> tuple[float, float]:
+  """`mean` and `ci95` of a row in percent; NaN for None."""
+  mean, ci95 = (
+    math.nan if row[key] is None else row[key] / 100 for key in ("mean", "ci95")
+  )
+  return mean, ci95
+
+
+def figure2(result: wording.Result, swept: str) -> str:
+  """Accuracy by queries, ways or shots, the others as in most rows."""
+  others = [key for key in _SWEPT if key != swept]
 
   def fixed(row):
     return tuple(row[key] for key in others)
 
-  groups = [fixed(row) for row in rows]
+  groups = [fixed(row) for row in result["rows"]]
   usual = max(groups, key=groups.count)
-  sweep = [
-    row
-    for row in rows
-    if fixed(row) == usual and wording.is_number(row["mean"])
-  ]
-  return sorted(sweep, key=lambda row: row[swept])
+
+  def at(rows, value):
+    return [r for r in rows if fixed(r) == usual and r[swept] == value]
+
+  points = []
+  for value in sorted({r[swept] for r in result["rows"] if fixed(r) == usual}):
+    rows = at(result["rows"], value)
+    gains = {
+      pair["variant"]: _fractions(pair)
+      for pair in at(result["paired"], value)
+      if pair["against"] == "support_init"
+    }
+    methods = {
+      name: sweep.Estimate(*_fractions(row), gains.get(name))
+      for row in rows
+      if wording.is_number(row["mean"])
+      for name in [row["variant"]]
+    }
+    count = min(row["num_episodes"] for row in rows)
+    points.append(sweep.Point(str(value), math.log2(value), methods, count))
+  heading = wording.cell(result, wording.counts(result["rows"]))
+  return sweep.accuracy_along(points, _SWEPT[swept], heading, joined=True)
 
 
-def _fixed(sweep: Sequence[Mapping[str, Any]], swept: str) -> str:
-  """ "5 ways, 15 queries", what the rows of a sweep share."""
-  if not sweep:
-    return "nothing finite"
-  texts = {
-    "ways": f"{sweep[0]['ways']} ways",
-    "shots": wording.shots(sweep[0]["shots"]),
-    "queries": f"{sweep[0]['queries']} queries per class",
+def along(curve: Mapping[str, Any]) -> str:
+  """Accuracy along a curve of `curves.py`."""
+  kind = curve_kinds.CURVES[curve["curve"]]
+  labels = [point["label"] for point in curve["points"]]
+  points = []
+  for point, place in zip(curve["points"], kind.places(labels), strict=True):
+    methods = {}
+    for name, row in point["methods"].items():
+      found = row["difference"]
+      methods[name] = sweep.Estimate(
+        row["mean"], row["ci95"], found and (found["mean"], found["ci95"])
+      )
+    count = min(row["num_finite"] for row in point["methods"].values())
+    points.append(sweep.Point(point["label"], place, methods, count))
+  return sweep.accuracy_along(
+    points, kind.axis, wording.curve_title(curve), joined=kind.logarithmic
+  )
+
+
+def against_hardness(curve: Mapping[str, Any]) -> str:
+  """Accuracy against hardness of `curves.py`."""
+  spans = [point["hardness"] for point in curve["points"]]
+  span = {
+    "low": min(s["min"] for s in spans),
+    "high": max(s["max"] for s in spans),
   }
-  return ", ".join(text for key, text in texts.items() if key != swept)
+  keys = ("slope", "intercept", "area", "num_episodes")
+  marks = [
+    hardness_chart.Mark(
+      *(name, point["label"], point["hardness"]["mean"]),
+      *(row["mean"], row["ci95"]),
+    )
+    for point in curve["points"]
+    for name, row in point["methods"].items()
+  ]
+  lines = [
+    hardness_chart.Line(name, **{k: line[k] for k in keys}, **span)
+    if line
+    else hardness_chart.Line(name)
+    for name, line in curve["lines"].items()
+  ]
+  return _hardness(marks, lines, wording.curve_title(curve))
+
+
+def figure3(result: wording.Result) -> str:
+  """Accuracy against hardness: a line per variant, marks per protocol."""
+  marks, lines = [], []
+  spans: dict[str, list[float]] = {}
+  for point in result["points"]:
+    nats, percent = (
+      np.array(point[key], np.float64) for key in ("hardness", "accuracy")
+    )
+    protocol = f"{point['ways']} ways, {wording.shots(point['shots'])}"
+    marks += hardness_chart.marks(
+      point["variant"], protocol, nats, percent / 100
+    )
+    spans.setdefault(point["variant"], []).extend(nats[np.isfinite(nats)])
+  for line in result["lines"]:
+    name = line["variant"]
+    if not wording.is_number(line["slope"]):
+      lines.append(hardness_chart.Line(name))
+      continue
+    fractions = line["slope"] / 100, line["intercept"] / 100
+    lines.append(
+      hardness_chart.Line(
+        *(name, *fractions, line["area"], line["num_episodes"]),
+        *(float(end(spans[name])) for end in (min, max)),
+      )
+    )
+  return _hardness(marks, lines, wording.cell(result))
+
+
+def _hardness(
+  marks: Sequence[hardness_chart.Mark],
+  lines: Sequence[hardness_chart.Line],
+  heading: str,
+) -> str:
+  title = f"Accuracy against hardness: {heading}"
+  return hardness_chart.draw(marks, lines, heading=heading, title=title)

@@ -5,51 +5,36 @@ A document says where what goes:
   <!-- results: table1 -->
   <!-- end -->
 
-Nobody writes between these two lines but `update`.
+Only `update` writes between these two lines.
 """
 
-import functools
 import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import curve_kinds
 
-from fsl_jax import types
+from fsl_jax import json_files, types
 from fsl_jax.report import svg
-from reproduction import (
-  analyses,
-  curves,
-  figures,
-  intervals,
-  store,
-  tables,
-  wording,
-)
+from reproduction import figures, store, tables, wording
 
 Path = str | os.PathLike[str]
 
 _DOCUMENTS = ("README.md", "docs/reproduction.md", "docs/evaluation.md")
 _CURVES = "curves"  # folder of curves in that of the results
 _FIGURES = "docs/figures"
-# How the names of all figures begin.
+# How the names of all generated figures begin.
 _KINDS = (
   *("against-paper", "ablations", "figure2-", "figure3-"),
   *(f"{name}-" for name in curve_kinds.CURVES),
 )
 _START = re.compile(r"<!-- results: *(.*?) *-->")
 _END = "<!-- end -->"
-
-
-class Figure(NamedTuple):
-  """A figure that the results allow; drawn when it is asked for."""
-
-  name: str  # file name without its ending
-  block: str  # the block that shows it
-  caption: str
-  draw: Callable[[], str]
+_CURVE_KEYS = {
+  *("curve", "title", "command", "points", "lines", "commits", "device")
+}
 
 
 def load(results_dir: Path) -> list[dict[str, Any]]:
@@ -62,77 +47,38 @@ def load(results_dir: Path) -> list[dict[str, Any]]:
   return sorted(map(store.load, paths), key=store.file_name)
 
 
-def drawings(results: Sequence[wording.Result]) -> list[Figure]:
-  """The figures that the results allow, with their captions."""
-  table1, ablations = (wording.of(results, t) for t in ("table1", "ablation"))
-  pairs = [p for r in ablations for p in r["paired"]]
+def load_curves(folder: Path) -> list[dict[str, Any]]:
+  """All curves of a folder, by file name; there may be none.
+
+  Raises:
+    InputError: naming the file that cannot be read or lacks something.
+  """
   found = []
-  if table1:
-    found.append(
-      Figure(
-        "against-paper",
-        "against_paper",
-        "Our accuracy in filled circles, the paper's in hollow diamonds; "
-        "crosses are figures of its appendix, not checked. 95% intervals over "
-        "episodes.",
-        functools.partial(intervals.against_paper, table1),
-      )
-    )
-  for result in wording.of(results, "figure2"):
-    if result["rows"]:
-      found.append(
-        Figure(
-          store.file_name(result),
-          "figure2",
-          f"{wording.cell(result)}: accuracy as queries, ways and shots grow, "
-          f"{wording.counts(result['rows'])} episodes.",
-          functools.partial(figures.figure2, result),
-        )
-      )
-  for result in wording.of(results, "figure3"):
-    if result["points"]:
-      found.append(
-        Figure(
-          store.file_name(result),
-          "figure3",
-          f"{wording.cell(result)}: accuracy against hardness, means of each "
-          "protocol with 95% intervals, lines through the episodes of all, "
-          f"{wording.counts(result['lines'])} per line.",
-          functools.partial(figures.figure3, result),
-        )
-      )
-  if any(pair["against"] == "reference" for pair in pairs):
-    found.append(
-      Figure(
-        "ablations",
-        "ablation_differences",
-        "Accuracy of each ablation minus that of the unchanged method on the "
-        "same episodes, with 95% intervals.",
-        functools.partial(intervals.ablations, ablations),
-      )
-    )
+  for path in sorted(pathlib.Path(folder).glob("*.json")):
+    try:
+      curve = json_files.parse(path.read_bytes())
+      missing = _CURVE_KEYS - set(curve)
+    except (ValueError, TypeError) as error:
+      raise types.InputError(f"{path} is damaged ({error})") from error
+    if missing:
+      raise types.InputError(f"{path} lacks {', '.join(sorted(missing))}")
+    found.append(curve | {"file": path.stem})
   return found
 
 
-def curve_drawings(kept: Sequence[Mapping[str, Any]]) -> list[Figure]:
-  """The figures of curves; documents place them by hand."""
-  return [
-    Figure(curve["file"], "", "", functools.partial(curves.figure, curve))
-    for curve in kept
-    if curves.has_figure(curve)
-  ]
-
-
 def render(
-  results: Sequence[wording.Result], figures_dir: str = _FIGURES
+  results: Sequence[wording.Result],
+  curves: Sequence[Mapping[str, Any]] = (),
+  figures_dir: str = _FIGURES,
 ) -> dict[str, str]:
   """Every block by name, as Markdown that ends without a newline.
 
   Args:
     results: as `load` returns them.
-    figures_dir: folder of the figures as seen from the document.
+    curves: as `load_curves` returns them.
+    figures_dir: folder of the figures relative to the document.
   """
-  drawn = drawings(results)
+  drawn = list(figures.of_results(results))
 
   def images(block: str | None = None) -> str:
     shown = [
@@ -145,14 +91,16 @@ def render(
 
   return {
     "readme": tables.readme(results),
-    "table1": tables.table1(results),
+    "table1": tables.outcomes(results, "table1"),
     "paired": tables.paired(results),
-    "table2": tables.table2(results),
-    "protocols": tables.figure2(results),
-    "lines": analyses.lines(results),
-    "ablations": analyses.ablations(results),
-    "compute": analyses.compute(results),
-    "provenance": analyses.provenance(results),
+    "table2": tables.outcomes(results, "table2"),
+    "protocols": tables.outcomes(results, "figure2"),
+    "lines": tables.lines(results),
+    "ablations": tables.ablations(results),
+    "compute": tables.compute(results),
+    "provenance": tables.provenance(results),
+    "curves": tables.curves(curves),
+    "curve_lines": tables.curve_lines(curves),
     "figures": images(),
     "against_paper": images("against_paper"),
     "figure2": images("figure2"),
@@ -162,7 +110,7 @@ def render(
 
 
 def fill(text: str, blocks: Mapping[str, str]) -> str:
-  """Replaces what stands between the markers of each block.
+  """Replaces the text between the markers of each block.
 
   Raises:
     InputError: for an unknown block, or one that does not end before the next
@@ -182,106 +130,84 @@ def fill(text: str, blocks: Mapping[str, str]) -> str:
   return result
 
 
-def files(results_dir: Path, root: Path) -> dict[pathlib.Path, str]:
-  """All that is generated: path and content.
+class Generated:
+  """All that is generated from a folder of results, which may be empty.
 
-  Args:
-    results_dir: folder of the files of results; there may be none.
-    root: of the repository.
-
-  Raises:
-    InputError: as `load` and `fill`, naming the document.
+  Attributes:
+    documents: by path, their content with the blocks filled.
+    figures: by path, to be drawn.
+    left_over: figures of a kind that is made here, without results.
   """
-  root = pathlib.Path(root)
-  results, kept = load(results_dir), _curves(results_dir)
-  return _documents(results, kept, root) | {
-    _svg(root, figure): figure.draw() for figure in _all(results, kept)
-  }
+
+  def __init__(self, results_dir: Path, root: Path):
+    """Loads the results.
+
+    Args:
+      results_dir: folder of the files of results.
+      root: of the repository.
+
+    Raises:
+      InputError: as `load`, `load_curves` and `fill`, naming the document.
+    """
+    folder = pathlib.Path(root) / _FIGURES
+    results = load(results_dir)
+    curves = load_curves(pathlib.Path(results_dir) / _CURVES)
+    self.documents = _documents(results, curves, pathlib.Path(root))
+    self.figures = {
+      folder / f"{figure.name}.svg": figure
+      for figure in (*figures.of_results(results), *figures.of_curves(curves))
+    }
+    self.left_over = [
+      path
+      for path in sorted(folder.glob("*.svg"))
+      if path.name.startswith(_KINDS) and path not in self.figures
+    ]
+
+  def stale(self) -> list[pathlib.Path]:
+    """What `update` would change. The bytes of a figure depend on the version
+    of matplotlib, so only the presence of figures is checked."""
+    return [
+      *(p for p, text in self.documents.items() if _differs(p, text)),
+      *(path for path in self.figures if not path.exists()),
+      *self.left_over,
+    ]
 
 
 def update(results_dir: Path, root: Path) -> list[pathlib.Path]:
   """Writes what differs, each file in one step, and returns their paths.
 
-  Figures whose results are gone are removed.
+  Figures without results are removed. Arguments and errors are those of
+  `Generated`.
   """
-  changed = [
-    (path, text)
-    for path, text in files(results_dir, root).items()
-    if _differs(path, text)
-  ]
-  for path, text in changed:
+  found = Generated(results_dir, root)
+  texts = found.documents | {p: f.draw() for p, f in found.figures.items()}
+  changed = {path: t for path, t in texts.items() if _differs(path, t)}
+  for path, text in changed.items():
     path.parent.mkdir(parents=True, exist_ok=True)
     svg.save(text, path)
-  removed = _left_over(results_dir, root)
-  for path in removed:
+  for path in found.left_over:
     path.unlink()
-  return [path for path, _ in changed] + removed
-
-
-def stale(results_dir: Path, root: Path) -> list[pathlib.Path]:
-  """Documents that differ from what is generated, and figures that are
-  missing, or whose results are."""
-  root = pathlib.Path(root)
-  results, kept = load(results_dir), _curves(results_dir)
-  documents = _documents(results, kept, root)
-  # The bytes of a figure follow the version of matplotlib, not only the
-  # numbers, so of figures only the presence is compared.
-  drawn = [_svg(root, figure) for figure in _all(results, kept)]
-  return [
-    *(path for path, text in documents.items() if _differs(path, text)),
-    *(path for path in drawn if not path.exists()),
-    *_left_over(results_dir, root),
-  ]
-
-
-def _all(
-  results: Sequence[wording.Result], kept: Sequence[Mapping[str, Any]]
-) -> list[Figure]:
-  return drawings(results) + curve_drawings(kept)
-
-
-def _svg(root: pathlib.Path, figure: Figure) -> pathlib.Path:
-  return root / _FIGURES / f"{figure.name}.svg"
-
-
-def _left_over(results_dir: Path, root: Path) -> list[pathlib.Path]:
-  """Figures of a kind that is made here, without results."""
-  root = pathlib.Path(root)
-  drawn = _all(load(results_dir), _curves(results_dir))
-  known = {_svg(root, figure) for figure in drawn}
-  return [
-    path
-    for path in sorted((root / _FIGURES).glob("*.svg"))
-    if path.name.startswith(_KINDS) and path not in known
-  ]
+  return [*changed, *found.left_over]
 
 
 def _differs(path: pathlib.Path, text: str) -> bool:
   return not path.exists() or path.read_text(encoding="utf-8") != text
 
 
-def _curves(results_dir: Path) -> list[dict[str, Any]]:
-  """The curves that are kept beside the cells."""
-  return curves.load(pathlib.Path(results_dir) / _CURVES)
-
-
 def _documents(
   results: Sequence[wording.Result],
-  kept: Sequence[Mapping[str, Any]],
+  curves: Sequence[Mapping[str, Any]],
   root: pathlib.Path,
 ) -> dict[pathlib.Path, str]:
   """The documents that have blocks, filled."""
   found = {}
-  of_curves = {"curves": curves.points(kept), "curve_lines": curves.lines(kept)}
-  for name in _DOCUMENTS:
-    path = root / name
+  for path in (root / name for name in _DOCUMENTS):
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if not _START.search(text):
       continue
-    seen_from = os.path.relpath(root / _FIGURES, path.parent)
-    blocks = render(results, pathlib.Path(seen_from).as_posix()) | of_curves
+    folder = pathlib.Path(os.path.relpath(root / _FIGURES, path.parent))
     try:
-      found[path] = fill(text, blocks)
+      found[path] = fill(text, render(results, curves, folder.as_posix()))
     except types.InputError as error:
       raise types.InputError(f"{path}: {error}") from None
   return found

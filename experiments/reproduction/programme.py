@@ -1,4 +1,4 @@
-"""What each table, figure and ablation of the paper is made of."""
+"""The cells of each table, figure and ablation of the paper."""
 
 import dataclasses
 import itertools
@@ -12,10 +12,10 @@ DATASETS = ("cifar_fs", "fc100", "mini_imagenet", "tiered_imagenet")
 BACKBONES = ("wrn_28_10", "resnet12", "conv64")
 MAIN_BACKBONE = "wrn_28_10"
 TARGETS = ("table1", "table2", "figure2", "figure3", "compute", "ablation")
-INITIALISATION = cells.Variant("support_init", "support_init")
-FINETUNE = cells.Variant("finetune", "finetune")
-TRANSDUCTIVE = cells.Variant("transductive_finetune", "transductive_finetune")
-METHODS = (INITIALISATION, FINETUNE, TRANSDUCTIVE)
+METHODS = INITIALISATION, FINETUNE, TRANSDUCTIVE = tuple(
+  cells.Variant(name, name)
+  for name in ("support_init", "finetune", "transductive_finetune")
+)
 
 
 def networks(
@@ -27,11 +27,11 @@ def networks(
   dtype: str = "float32",
   whole_batch_norm: bool = False,
 ) -> list[cells.Network]:
-  """The networks that the paper has a target for, or the ones asked for.
+  """The networks that the paper has a target for, or the requested ones.
 
-  Tables are of all nets, figures and ablations of the main one. The analysis
-  of section 4.3 and 4.4 is of (train+val); ablations need `val` for
-  themselves.
+  Tables are of all networks, figures and ablations of the main one. Sections
+  4.3 and 4.4 analyse networks trained on (train+val); ablations are evaluated
+  on `val`.
 
   Raises:
     InputError: for an unknown data set or network.
@@ -102,15 +102,7 @@ def of_target(
     if not ablation and network.backbone != MAIN_BACKBONE:
       names.remove("wrn_16_4")  # is the smaller one of the main net
     return [_ablation(name, network) for name in names]
-  return [
-    {
-      "table1": _table1,
-      "table2": _table2,
-      "figure2": _figure2,
-      "figure3": _figure3,
-      "compute": _compute,
-    }[target](network)
-  ]
+  return [_CELLS[target](network)]
 
 
 def of_result(result: Mapping[str, Any]) -> cells.Cell:
@@ -141,18 +133,19 @@ def of_result(result: Mapping[str, Any]) -> cells.Cell:
 
 
 def _table1(network: cells.Network) -> cells.Cell:
-  """Table 1 (and the appendix's other nets): 5 ways, 1 and 5 shots."""
+  """Table 1 (and the appendix's other networks): 5 ways, 1 and 5 shots."""
   return cells.Cell("table1", network, _jobs(network, METHODS, _protocols()))
 
 
 def _table2(network: cells.Network) -> cells.Cell:
   """ImageNet-21k: no ReLU, entropy over log ways, 80 episodes."""
+  relu = {"relu": False}
   variants = (
-    cells.Variant("support_init", "support_init", {"relu": False}),
+    cells.Variant("support_init", "support_init", relu),
     cells.Variant(
       "transductive_finetune",
       "transductive_finetune",
-      {"relu": False, "entropy_weight": "inverse_log_ways"},
+      relu | {"entropy_weight": "inverse_log_ways"},
     ),
   )
   protocols = _protocols(ways=(5, 10, 20, 40, 80, 160))
@@ -160,7 +153,7 @@ def _table2(network: cells.Network) -> cells.Cell:
 
 
 def _figure2(network: cells.Network) -> cells.Cell:
-  """One of queries, ways and shots grows, the others are Table 1's.
+  """Queries, ways and shots vary in turn, the others are Table 1's.
 
   The paper names the ends of its axes; the points between them are ours.
   """
@@ -176,7 +169,7 @@ def _figure2(network: cells.Network) -> cells.Cell:
 def _figure3(network: cells.Network) -> cells.Cell:
   """Accuracy against hardness: 5 to 20 ways, 1 and 5 shots.
 
-  That of ImageNet-21k is through the episodes of Table 2.
+  For ImageNet-21k these are the episodes of Table 2.
   """
   if network.dataset == "imagenet21k":
     return cells.Cell("figure3", network, _table2(network).jobs)
@@ -190,6 +183,13 @@ def _compute(network: cells.Network) -> cells.Cell:
   return cells.Cell("compute", network, ())
 
 
+_CELLS = {
+  "table1": _table1,
+  "table2": _table2,
+  "figure2": _figure2,
+  "figure3": _figure3,
+  "compute": _compute,
+}
 _REFERENCE = cells.Variant("reference", "transductive_finetune")
 
 # Each changes one thing of transductive fine-tuning, or of the network.
@@ -208,8 +208,8 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 def _ablation(name: str, network: cells.Network) -> cells.Cell:
   """One change against the reference, on the same episodes of `val`.
 
-  Novel classes are for the final numbers alone, so choices are compared on
-  the validation classes. Only the 10,000 episodes are those of Table 1.
+  Novel classes serve the final numbers alone, so choices are compared on the
+  validation classes. Only the 10,000 episodes are those of Table 1.
 
   Raises:
     InputError: for an unknown name.
@@ -236,7 +236,7 @@ def _ablation(name: str, network: cells.Network) -> cells.Cell:
 
 
 def pairs(cell: cells.Cell) -> list[tuple[str, str]]:
-  """Variants of a cell that are compared: the later minus the former."""
+  """Variants of a cell that are compared: the first minus the second."""
   names = {job.variant.name for job in cell.jobs}
   wanted = (
     ("transductive_finetune", "support_init"),

@@ -1,19 +1,23 @@
-"""Tables of results as Markdown, made from the files of results alone.
+"""Tables of results and of curves as Markdown, made from their files alone.
 
-Each public function takes what `page.load` returns and gives Markdown that
-ends without a newline; one line if its target has no results.
+Each public function takes what `page.load` returns and gives Markdown without a
+newline at its end; one sentence if there are no such results.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduction import wording
+import numpy as np
 
+from fsl_jax import hardness
+from reproduction import wording
+from reproduction.wording import number, plus_minus
+
+_CELL = "data, network, trained on"
 _ACCURACY = (
   "Accuracy in percent: mean ± 1.96 std / √n over n episodes (std over "
   "episodes)."
 )
-_OUTCOME = ("ours, %", "n", "paper, %", "difference", "verdict")
 
 
 class _Reasons:
@@ -33,99 +37,85 @@ class _Reasons:
     return f"No verdict: {reasons}." if reasons else ""
 
 
-def table1(results: Sequence[wording.Result]) -> str:
-  """Table 1 beside the paper's: a row per cell, shots and method."""
-  return _outcomes(
-    results,
-    "table1",
-    ("method", "shots"),
-    lambda row: [wording.method(row), str(row["shots"])],
-  )
+def of_cell(result: wording.Result) -> str:
+  """The tables that one result fills, for a terminal."""
+  target = result["target"]
+  made = {
+    "rows": outcomes([result], target),
+    "paired": paired([result], target),
+    "lines": lines([result]),
+    "times": compute([result]),
+  }
+  return "\n\n".join(text for name, text in made.items() if result[name])
 
 
-def table2(results: Sequence[wording.Result]) -> str:
-  """Table 2 beside the paper's: a row per cell, protocol and method."""
-  return _by_protocol(results, "table2")
-
-
-def figure2(results: Sequence[wording.Result]) -> str:
-  """The numbers of figure 2: a row per cell, protocol and method."""
-  return _by_protocol(results, "figure2")
-
-
-def _by_protocol(results: Sequence[wording.Result], target: str) -> str:
-  return _outcomes(
-    results,
-    target,
-    ("ways", "shots", "queries", "method"),
-    lambda row: [
-      *(str(row[key]) for key in ("ways", "shots", "queries")),
-      wording.method(row),
-    ],
-  )
-
-
-def _outcomes(
-  results: Sequence[wording.Result],
-  target: str,
-  head: Sequence[str],
-  start: Callable[[Mapping[str, Any]], list[str]],
-) -> str:
+def outcomes(results: Sequence[wording.Result], target: str) -> str:
+  """A target beside the paper's: a row per cell, protocol and method."""
   found = wording.of(results, target)
   if not found:
     return wording.nothing(target)
   reasons = _Reasons()
+  is_table1 = target == "table1"
+
+  def line(place, row):
+    protocol = [str(row[key]) for key in ("ways", "shots", "queries")]
+    method = wording.method(row)
+    ours = plus_minus(row["mean"], row["ci95"])
+    return [
+      *(place, *([method, protocol[1]] if is_table1 else [*protocol, method])),
+      f"{ours} ({number(row['std'], '.1f')})",
+      wording.episodes(row),
+      _paper(row["paper"]),
+      "" if row["difference"] is None else wording.signed(row["difference"]),
+      reasons.verdict(row),
+    ]
+
   lines = [
-    [place, *start(row), *_outcome(row, reasons)]
+    line(place, row)
     for result in found
     for place, row in wording.placed(result, result["rows"])
   ]
-  return wording.with_notes(
-    wording.table(["data, network, trained on", *head, *_OUTCOME], lines),
-    _ACCURACY,
-    _query_use(found),
-    reasons.note(),
+  head = ["method", "shots"]
+  if not is_table1:
+    head = ["ways", "shots", "queries", "method"]
+  return wording.table(
+    [_CELL, *head, "ours, %", "n", "paper, %", "difference", "verdict"],
+    lines,
+    *(_ACCURACY, _query_use(found), reasons.note()),
   )
-
-
-def _outcome(row: Mapping[str, Any], reasons: _Reasons) -> list[str]:
-  ours = wording.plus_minus(row["mean"], row["ci95"])
-  return [
-    f"{ours} ({wording.number(row['std'], '.1f')})",
-    wording.episodes(row),
-    _paper(row["paper"]),
-    "" if row["difference"] is None else wording.signed(row["difference"]),
-    reasons.verdict(row),
-  ]
 
 
 def _paper(paper: Mapping[str, Any] | None, form: str = ".2f") -> str:
   if paper is None:
     return ""
-  text = wording.plus_minus(paper["mean"], paper["ci95"], form)
+  text = plus_minus(paper["mean"], paper["ci95"], form)
   return wording.published(text, paper["verified"])
 
 
-def paired(results: Sequence[wording.Result]) -> str:
-  """Differences of methods on the same episodes of Table 1: the signs."""
-  found = wording.of(results, "table1")
+def paired(results: Sequence[wording.Result], target: str = "table1") -> str:
+  """Differences of methods on the same episodes, by default of Table 1."""
+  found = wording.of(results, target)
   if not found:
-    return wording.nothing("table1")
+    return wording.nothing(target)
   reasons = _Reasons()
   lines = [
     [
       place,
       " minus ".join(wording.short(pair[k]) for k in ("variant", "against")),
       str(pair["shots"]),
-      *wording.difference(pair),
+      wording.signed(pair["mean"], pair["ci95"]),
+      f"{pair['num_episodes']:,}",
+      ""
+      if pair["paper"] is None
+      else wording.published(wording.signed(pair["paper"]), pair["verified"]),
       reasons.verdict(pair),
     ]
     for result in found
     for place, pair in wording.placed(result, result["paired"])
   ]
-  head = ("data, network, trained on", "difference", "shots")
-  return wording.with_notes(
-    wording.table([*head, "ours, points", "n", "paper", "verdict"], lines),
+  return wording.table(
+    [_CELL, "difference", "shots", "ours, points", "n", "paper", "verdict"],
+    lines,
     "Mean ± 1.96 std / √n of the differences over the same n episodes. SBI: "
     "support-based initialisation, FT: fine-tuning, TFT: transductive "
     "fine-tuning.",
@@ -145,56 +135,56 @@ def readme(results: Sequence[wording.Result]) -> str:
   ]
   if not found:
     return wording.nothing("table1")
-  with_paper = any(r["backbone"] == "wrn_28_10" for r in found)
-  columns = ["1 shot, %", "5 shots, %"]
-  if with_paper:
-    columns = ["1 shot, %", "paper", "5 shots, %", "paper"]
   lines = []
   for result in found:
     methods = {row["variant"]: wording.method(row) for row in result["rows"]}
+    known = result["backbone"] == "wrn_28_10"
     for place, variant in wording.placed(result, list(methods)):
       line, counts = [place, methods[variant]], []
-      for row in wording.at_shots(result["rows"], variant):
+      for row in _at_shots(result["rows"], variant):
         if row is None:
-          line += [""] * (1 + with_paper)
+          line += ["", ""]
           continue
-        line.append(wording.plus_minus(row["mean"], row["ci95"], ".1f"))
+        line.append(plus_minus(row["mean"], row["ci95"], ".1f"))
+        line.append(_paper(row["paper"], ".1f") if known else "")
         counts.append(wording.episodes(row))
-        if with_paper:
-          known = result["backbone"] == "wrn_28_10"
-          line.append(_paper(row["paper"], ".1f") if known else "")
       lines.append([*line, wording.listed(counts)])
-  head = ["data, network, trained on", "method", *columns, "n (1, 5 shots)"]
-  return wording.with_notes(
-    wording.table(head, lines),
-    f"Accuracy on novel classes, {_protocol(found)}; ± is 1.96 std / √n over n "
-    f"episodes. {_made_by(found)}",
+  made = [result["provenance"] for result in found]
+  protocol = wording.listed(
+    f"{row['ways']} ways and {row['queries']} queries per class"
+    for result in found
+    for row in result["rows"]
+  )
+  return wording.table(
+    [
+      *(_CELL, "method", "1 shot, %", "paper", "5 shots, %", "paper"),
+      "n (1, 5 shots)",
+    ],
+    lines,
+    f"Accuracy on novel classes, {protocol}; ± is 1.96 std / √n over n "
+    f"episodes. Commit {_commits(made)}; "
+    f"jax {wording.listed(p['versions']['jax'] for p in made)}; "
+    f"{wording.listed(d for p in made for d in p['devices'])}.",
     "Where n differs, so do the episodes: compare methods by the paired "
     "differences in docs/reproduction.md.",
     _query_use(found),
   )
 
 
-def _protocol(results: Sequence[wording.Result]) -> str:
+def _at_shots(rows: Sequence[Mapping[str, Any]], variant: str) -> list[Any]:
+  """The rows of a variant at 1 and at 5 shots; None where there is none."""
+  found = {row["shots"]: row for row in rows if row["variant"] == variant}
+  return [found.get(1), found.get(5)]
+
+
+def _commits(made: Iterable[Mapping[str, Any]]) -> str:
+  """The first letters of each, and "+" where the checkout was changed."""
   return wording.listed(
-    f"{row['ways']} ways and {row['queries']} queries a class"
-    for result in results
-    for row in result["rows"]
+    commit.rstrip("+")[:7] + "+" * commit.endswith("+")
+    for one in made
+    for commit in one["commits"]
+    if commit
   )
-
-
-def _made_by(results: Sequence[wording.Result]) -> str:
-  """ "Commit 63085cd; jax 0.10.2; 2 x86_64 CPU cores." """
-  made = [result["provenance"] for result in results]
-  return (
-    f"Commit {_commits(made)}; "
-    f"jax {wording.listed(p['versions']['jax'] for p in made)}; "
-    f"{wording.listed(d for p in made for d in p['devices'])}."
-  )
-
-
-def _commits(made: Sequence[Mapping[str, Any]]) -> str:
-  return wording.listed(wording.commit(c) for p in made for c in p["commits"])
 
 
 def _query_use(results: Sequence[wording.Result]) -> str:
@@ -204,3 +194,258 @@ def _query_use(results: Sequence[wording.Result]) -> str:
     for row in result["rows"]
   )
   return f"Use of the queries: {uses}."
+
+
+def lines(results: Sequence[wording.Result]) -> str:
+  """The lines of figure 3: area and slope per cell and method."""
+  found = wording.of(results, "figure3")
+  if not found:
+    return wording.nothing("figure3")
+
+  def cells(place, result, line):
+    slopes = [p["slope"] for p in line["protocols"]]
+    slopes = [slope for slope in slopes if wording.is_number(slope)]
+    ends = [f"{end(slopes):.1f}" for end in (min, max)] if slopes else []
+    return [
+      place,
+      wording.method({"method": line["variant"], **line}),
+      number(line["area"], ".0f"),
+      _area_difference(result, line["variant"]),
+      "" if line["paper_area"] is None else f"({line['paper_area']:g})",
+      number(line["slope"], ".1f"),
+      " to ".join(dict.fromkeys(ends)),
+      number(line["intercept"], ".1f"),
+      number(line["num_episodes"], ",d"),
+    ]
+
+  return wording.table(
+    [
+      *(_CELL, "method", "area, % nats", "less that of initialisation"),
+      *("paper", "slope, %/nat", "within a protocol", "at 0 nats, %", "n"),
+    ],
+    [
+      cells(place, result, line)
+      for result in found
+      for place, line in wording.placed(result, result["lines"])
+    ],
+    f"Hardness by the {wording.listed(r['hardness'] for r in found)}, at the "
+    "size of the data; the paper's area, in brackets, is of the hardness by a "
+    "ResNet-152.",
+    "Least squares through the n episodes of all protocols; area: between the "
+    "line and both axes; less that of initialisation: with a 95 % bootstrap "
+    "interval, paired over the episodes. Within a protocol: the least and the "
+    "greatest slope of lines through the episodes of one protocol each.",
+  )
+
+
+def _area_difference(result: wording.Result, variant: str) -> str:
+  """To the initialisation, on the same episodes."""
+
+  def of(name, key):
+    return [
+      np.array(point[key], np.float64)
+      for point in result["points"]
+      if point["variant"] == name
+    ]
+
+  others = of("support_init", "accuracy")
+  if variant == "support_init" or not others:
+    return ""
+  found = hardness.area_difference(
+    of(variant, "hardness"),
+    [percent / 100 for percent in of(variant, "accuracy")],
+    [percent / 100 for percent in others],
+  )
+  return wording.area_difference(found and found._asdict())
+
+
+def ablations(results: Sequence[wording.Result]) -> str:
+  """One change each: accuracy, and the paired difference to the reference."""
+  found = wording.of(results, "ablation")
+  if not found:
+    return wording.nothing("ablation")
+  rows = []
+  for result in found:
+    name = result["ablation"]
+    what = f"`{name}`: {wording.ABLATIONS.get(name, name)}"
+    pairs = {
+      (p["variant"], p["shots"]): p for p in wording.to_reference(result)
+    }
+    for variant in dict.fromkeys(row["variant"] for row in result["rows"]):
+      if variant in ("reference", "support_init"):
+        continue
+      line, counts = [what, wording.cell(result)], []
+      for row in _at_shots(result["rows"], variant):
+        if row is None:
+          line += ["", ""]
+          continue
+        pair = pairs.get((variant, row["shots"]))
+        line.append(plus_minus(row["mean"], row["ci95"]))
+        line.append(wording.signed(pair["mean"], pair["ci95"]) if pair else "")
+        counts.append(wording.episodes(row))
+      rows.append([*line, wording.listed(counts)])
+  return wording.table(
+    [
+      *("change", _CELL, "1 shot, %", "difference", "5 shots, %"),
+      *("difference", "n (1, 5 shots)"),
+    ],
+    rows,
+    "Transductive fine-tuning with one change each. Difference: in points, to "
+    "the unchanged method on the same episodes; ± is 1.96 std / √n.",
+  )
+
+
+def compute(results: Sequence[wording.Result]) -> str:
+  """Seconds per episode beside the paper's."""
+  found = wording.of(results, "compute")
+  if not found:
+    return wording.nothing("compute")
+  return wording.table(
+    [
+      *(_CELL, "what", "episodes in one call", "ours, s per episode"),
+      *("paper, s", "our device"),
+    ],
+    [
+      [
+        place,
+        time["what"],
+        f"{time['episodes_together']}",
+        number(time["seconds_per_episode"], ".3g"),
+        "" if time["paper"] is None else f"{time['paper']:g}",
+        wording.listed(result["provenance"]["devices"]),
+      ]
+      for result in found
+      for place, time in wording.placed(result, result["times"])
+    ],
+  )
+
+
+def provenance(results: Sequence[wording.Result]) -> str:
+  """Where every number comes from: a row per file of results."""
+  if not results:
+    return "Nothing was measured yet."
+
+  def digest(of_what, key):
+    return f"`{of_what[key][:12]}`" if of_what and of_what.get(key) else ""
+
+  return wording.table(
+    [
+      *("cell", "command", "date", "commit", "device", "hours"),
+      *("checkpoint", "data"),
+    ],
+    [
+      [
+        ", ".join([f"`{result['name']}`", *wording.budget(result)]),
+        f"`{made['command']}`",
+        made["date"],
+        _commits([made]),
+        wording.listed(made["devices"]),
+        _hours(made["hours"]),
+        wording.listed(
+          digest(network, "digest") for network in made["networks"].values()
+        ),
+        digest(made.get("data"), "fingerprint"),
+      ]
+      for result in results
+      for made in [result["provenance"]]
+    ],
+    "Hours: of the steps of pre-training and of all methods; n/a where not all "
+    "of it was timed. Checkpoint and data: the first 12 letters of their "
+    "digests.",
+  )
+
+
+def _hours(hours: Mapping[str, float | None]) -> str:
+  """Of pre-training and of the methods together, "1.20 + 0.31"."""
+  if not hours:
+    return ""
+  methods = [spent for what, spent in hours.items() if what != "pretrain"]
+  known = [spent for spent in methods if spent is not None]
+  total = sum(known) if len(known) == len(methods) else None
+  return f"{number(hours.get('pretrain'))} + {number(total)}"
+
+
+def curves(kept: Sequence[Mapping[str, Any]]) -> str:
+  """A row per point: initialisation, and what the others gain over it."""
+  if not kept:
+    return wording.nothing("curves")
+
+  def gain(row):
+    if row is None or row["difference"] is None:
+      return ""
+    of_row = row["difference"]
+    return wording.signed(100 * of_row["mean"], 100 * of_row["ci95"])
+
+  rows = []
+  for curve in kept:
+    for position, point in enumerate(curve["points"]):
+      methods = point["methods"]
+      start = methods.get("support_init")
+      rows.append(
+        [
+          f"{wording.curve_title(curve)}: {curve['curve']}" * (not position),
+          point["label"],
+          f"{point['name']}, {point['text']}",
+          f"{point['num_classes']}",
+          plus_minus(100 * start["mean"], 100 * start["ci95"]) if start else "",
+          *map(gain, map(methods.get, ("finetune", "transductive_finetune"))),
+          f"{min(row['num_finite'] for row in methods.values()):,}",
+        ]
+      )
+  table = wording.table(
+    [
+      *("data, network: varied", "value", "episodes", "classes"),
+      *("initialisation, %", "fine-tuning, pp", "transductive, pp", "n"),
+    ],
+    rows,
+    "Mean ± 1.96 std / √n over n episodes; pp: difference to the "
+    "initialisation on the same episodes, percentage points. Classes: those "
+    "with enough images. "
+    "Fine-tuning and initialisation use no query, transductive fine-tuning "
+    "all jointly (entropy and batch statistics).",
+    f"Commit {_commits(kept)}; {wording.listed(c['device'] for c in kept)}.",
+  )
+  commands = "\n".join(f"    {curve['command']}" for curve in kept)
+  return f"{table}\n\n{commands}"
+
+
+def curve_lines(kept: Sequence[Mapping[str, Any]]) -> str:
+  """Accuracy against hardness: a row per data set and method."""
+  found = [curve for curve in kept if curve["curve"] == "hardness"]
+  if not found:
+    return "Nothing was measured yet."
+
+  def between(line, key, scale, form):
+    interval = line.get("interval")
+    if not interval or None in interval[key]:
+      return "no interval"
+    low, high = (scale * value for value in interval[key])
+    return f"{low:{form}} to {high:{form}}"
+
+  rows = [
+    [
+      wording.curve_title(curve) if not position else "",
+      wording.method({"method": name, "variant": name}),
+      f"{line['area']:.0f} ({between(line, 'area', 1, '.0f')})",
+      wording.area_difference(line.get("area_difference")),
+      f"{100 * line['slope']:.1f} ({between(line, 'slope', 100, '.1f')})",
+      f"{line['num_episodes']:,}",
+    ]
+    for curve in found
+    for position, (name, line) in enumerate(curve["lines"].items())
+    if line is not None and line["area"] is not None
+  ]
+  extractors = wording.listed(
+    f"{c['hardness']['extractor']} at {c['hardness']['image_size_px']} px"
+    for c in found
+  )
+  return wording.table(
+    [
+      *("data, network", "method", "area, % nats"),
+      *("less that of initialisation", "slope, pp/nat", "n"),
+    ],
+    rows,
+    f"Hardness by {extractors}. Least squares through the episodes of all "
+    "protocols; in brackets 95 % bootstrap intervals over episodes, of "
+    "differences paired.",
+  )

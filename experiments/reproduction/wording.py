@@ -1,4 +1,4 @@
-"""How results are put into words: names, numbers, Markdown."""
+"""Names and numbers of results as text, and Markdown tables of them."""
 
 import itertools
 import math
@@ -15,14 +15,12 @@ _FOOTNOTE = (
   f"{UNVERIFIED} from the appendix, not checked against the paper, no verdict."
 )
 
-_DATASETS = {
+_NAMES = {
   "cifar_fs": "CIFAR-FS",
   "fc100": "FC-100",
   "mini_imagenet": "Mini-ImageNet",
   "tiered_imagenet": "Tiered-ImageNet",
   "imagenet21k": "ImageNet-21k",
-}
-_BACKBONES = {
   "wrn_28_10": "WRN-28-10",
   "wrn_16_4": "WRN-16-4",
   "resnet12": "ResNet-12",
@@ -31,7 +29,6 @@ _SHORT = {
   "support_init": "SBI",
   "finetune": "FT",
   "transductive_finetune": "TFT",
-  "prototype": "prototype",
 }
 ABLATIONS = {
   "features": "features instead of logits are classified",
@@ -45,42 +42,39 @@ ABLATIONS = {
 }
 
 
-def commit(full: str) -> str:
-  """Its first letters, and "+" where the checkout was changed."""
-  return full.rstrip("+")[:7] + "+" * full.endswith("+")
-
-
 def of(results: Sequence[Result], target: str) -> list[Result]:
   """The results of one target."""
   return [result for result in results if result["target"] == target]
 
 
-def cell(result: Result) -> str:
-  """ "CIFAR-FS, conv64, train" and all in which it is not the usual cell."""
-  return ", ".join([_place(result), *_unusual(result), *budget(result)])
+def to_reference(result: Result) -> list[Mapping[str, Any]]:
+  """The paired differences to the unchanged method."""
+  return [p for p in result["paired"] if p["against"] == "reference"]
 
 
-def title(result: Result, *more: str) -> str:
-  """The same for a figure, on up to three lines, with more in the second."""
-  second = ", ".join([*_unusual(result), *more])
-  return "\n".join(filter(None, [_place(result), second, *budget(result)]))
-
-
-def _place(result: Result) -> str:
-  names = known(result["dataset"]), known(result["backbone"])
-  return ", ".join([*names, result["split"]])
-
-
-def known(name: str) -> str:
-  """A data set or network as papers call it."""
-  return (_DATASETS | _BACKBONES).get(name, name)
-
-
-def _unusual(result: Result) -> list[str]:
+def cell(result: Result, *more: str) -> str:
+  """ "CIFAR-FS, conv64, train", all in which it is unusual, and more."""
+  names = _known(result["dataset"]), _known(result["backbone"])
   on, dtype = result["evaluated_on"], result["dtype"]
-  words = [] if on == "novel" else [f"evaluated on {on}"]
-  words += [] if dtype == "float32" else [dtype]
-  return words + ["whole-batch norm"] * result["whole_batch_norm"]
+  return ", ".join(
+    [
+      *(*names, result["split"]),
+      *([] if on == "novel" else [f"evaluated on {on}"]),
+      *([] if dtype == "float32" else [dtype]),
+      *["whole-batch norm"] * result["whole_batch_norm"],
+      *(*more, *budget(result)),
+    ]
+  )
+
+
+def curve_title(curve: Mapping[str, Any]) -> str:
+  """ "CIFAR-FS, conv64"."""
+  return ", ".join(map(_known, curve["title"].split(", ")))
+
+
+def _known(name: str) -> str:
+  """A data set or network as papers call it."""
+  return _NAMES.get(name, name)
 
 
 def counts(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -132,12 +126,12 @@ def area_difference(found: Mapping[str, Any] | None) -> str:
 
 
 def is_number(value: float | None) -> bool:
-  """Whether it can be drawn."""
+  """Whether it is finite."""
   return value is not None and math.isfinite(value)
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-  """A number; "n/a" for what is None or not finite."""
+  """A number; "n/a" for None and what is not finite."""
   if value is None or not math.isfinite(value):
     return "n/a"
   return f"{value:{form}}"
@@ -164,7 +158,7 @@ def published(text: str, verified: bool) -> str:
 
 
 def episodes(row: Mapping[str, Any]) -> str:
-  """n, and how many of them left the finite numbers."""
+  """n, and how many of them diverged (NaN or Inf)."""
   text, lost = f"{row['num_episodes']:,}", row["num_non_finite"]
   return f"{text} ({lost:,} not finite)" if lost else text
 
@@ -174,51 +168,36 @@ def listed(values: Iterable[str]) -> str:
   return ", ".join(dict.fromkeys(values))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-  """A Markdown table, without the columns in which no row has anything."""
-  rows = list(rows)
-  kept = [any(row[place] for row in rows) for place in range(len(head))]
-  shown = [list(itertools.compress(row, kept)) for row in (head, *rows)]
-  lines = [_line(shown[0]), "|" + "---|" * sum(kept), *map(_line, shown[1:])]
-  return "\n".join(lines)
-
-
-def _line(cells: Sequence[str]) -> str:
-  plain = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
-  return "| " + " | ".join(plain) + " |"
-
-
 def placed(result: Result, rows: Sequence[Any]) -> list[Any]:
-  """Each row with its cell's name, which the first alone shows."""
+  """Each row with its cell's name, which is shown in the first alone."""
   return [
     (cell(result) if number == 0 else "", row)
     for number, row in enumerate(rows)
   ]
 
 
-def at_shots(rows: Sequence[Mapping[str, Any]], variant: str) -> list[Any]:
-  """The rows of a variant at 1 and at 5 shots; None where there is none."""
-  found = {row["shots"]: row for row in rows if row["variant"] == variant}
-  return [found.get(1), found.get(5)]
-
-
-def difference(pair: Mapping[str, Any]) -> list[str]:
-  """Ours, n, the paper's."""
-  paper = pair["paper"]
-  return [
-    signed(pair["mean"], pair["ci95"]),
-    f"{pair['num_episodes']:,}",
-    "" if paper is None else published(signed(paper), pair["verified"]),
-  ]
-
-
 def nothing(target: str) -> str:
-  """What stands for a table of a target without results."""
+  """The sentence in place of a table of a target without results."""
   return f"Nothing was measured for {target} yet."
 
 
-def with_notes(table: str, *notes: str) -> str:
-  """A table above its notes; that on daggers is added where one stands."""
-  if UNVERIFIED in table:
+def table(
+  head: Sequence[str], rows: Iterable[Sequence[str]], *notes: str
+) -> str:
+  """A Markdown table above its notes, with one on daggers if there are any.
+
+  Columns in which every row is empty are left out.
+  """
+  rows = list(rows)
+  kept = [any(row[place] for row in rows) for place in range(len(head))]
+  shown = [list(itertools.compress(row, kept)) for row in (head, *rows)]
+  lines = [_line(shown[0]), "|" + "---|" * sum(kept), *map(_line, shown[1:])]
+  text = "\n".join(lines)
+  if UNVERIFIED in text:
     notes = (*notes, _FOOTNOTE)
-  return "\n\n".join([table, " ".join(filter(None, notes))]).rstrip()
+  return "\n\n".join([text, " ".join(filter(None, notes))]).rstrip()
+
+
+def _line(cells: Sequence[str]) -> str:
+  plain = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+  return "| " + " | ".join(plain) + " |"

@@ -1,4 +1,4 @@
-"""Pre-training and evaluation of a cell, each where it was left.
+"""Pre-training and evaluation of a cell; both continue what was interrupted.
 
 Folders of a run, below its root:
 
@@ -8,17 +8,20 @@ Folders of a run, below its root:
 Cells share them: the episodes of Table 1 are also points of Figure 3.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
+import json
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import scoring
+import stored_runs
 
 from fsl_jax import (
   adapt,
@@ -32,11 +35,11 @@ from fsl_jax import (
   run_folder,
   types,
 )
-from reproduction import budgets, cells, journal
+from reproduction import cells
 
 TIMES = "times.jsonl"
-JUDGE = "efficientnet_lite0"
-HARDNESS = f"logits of {JUDGE}, trained on ImageNet"
+EXTRACTOR = "efficientnet_lite0"
+HARDNESS = f"logits of {EXTRACTOR}, trained on ImageNet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Place:
   """Where a run is kept, and how much of the programme it does."""
 
   root: pathlib.Path
-  budget: budgets.Budget
+  budget: cells.Budget
   data_dir: str | None = None
 
   @property
@@ -54,10 +57,24 @@ class Place:
   def pretrain(self, network: cells.Network) -> pathlib.Path:
     return self._root / "pretrain" / network.name
 
-  def episodes(
-    self, network: cells.Network, split: str, variant: cells.Variant
-  ) -> pathlib.Path:
-    return self._root / "episodes" / network.name / split / variant.folder
+  def episodes(self, job: cells.Job, split: str) -> pathlib.Path:
+    folder = self._root / "episodes" / job.network.name
+    return folder / split / job.variant.folder
+
+  def load(self, dataset: str, split: str) -> types.ClassIndexed:
+    """A split at the size of images that is usual for the data set."""
+    return data.load(
+      dataset,
+      split,
+      data_dir=self.data_dir,
+      image_size_px=data.usual_size_px(dataset),
+    )
+
+  def base(self, network: cells.Network) -> types.ClassIndexed:
+    """The images that a network is trained on."""
+    base = self.load(network.dataset, cells.SPLITS[network.split])
+    most = self.budget.images_per_class
+    return base if most is None else first_of_each_class(base, most)
 
 
 class Trained(NamedTuple):
@@ -70,20 +87,46 @@ class Trained(NamedTuple):
 
 
 class Measured(NamedTuple):
-  """What a job gave."""
+  """The result of a job."""
 
   job: cells.Job
   result: types.EvalResult
   folder: pathlib.Path
 
 
-def check(cell: cells.Cell, place: Place) -> None:
-  """Raises InputError for all that a cell would stop at later."""
+def run(
+  cell: cells.Cell, place: Place
+) -> tuple[dict[cells.Network, Trained], list[Measured]]:
+  """Does all of a cell that is not done yet; checks all of it first.
+
+  Raises:
+    InputError: for data or weights that are missing or too few, and if another
+      process works on the same folder.
+  """
+  _check(cell, place)
+  trained = {network: _pretrained(network, place) for network in cell.networks}
+  # Jobs that share a folder, and programs of equal shapes.
+  groups = collections.defaultdict(list)
+  for job in cell.jobs:
+    groups[job.network, job.variant.folder].append(job)
+  measured = [
+    result
+    for jobs in groups.values()
+    for result in _evaluated(
+      trained[jobs[0].network], jobs, cell.evaluated_on, place
+    )
+  ]
+  # In the cell's own order, which groups what is to be compared.
+  return trained, sorted(measured, key=lambda m: cell.jobs.index(m.job))
+
+
+def _check(cell: cells.Cell, place: Place) -> None:
+  """Raises InputError for anything that a cell would stop at later."""
   if cell.jobs:
-    _judge()
+    _extractor()
   for network in cell.networks:
-    _base(network, place)
-    dataset = _load(network.dataset, cell.evaluated_on, place)
+    place.base(network)
+    dataset = place.load(network.dataset, cell.evaluated_on)
     for job in cell.jobs:
       evaluate.check(
         episodes.source.Drawn(
@@ -96,65 +139,9 @@ def check(cell: cells.Cell, place: Place) -> None:
       )
 
 
-def run(
-  cell: cells.Cell, place: Place
-) -> tuple[dict[cells.Network, Trained], list[Measured]]:
-  """Does all of a cell that is not done yet.
-
-  Raises:
-    InputError: see `check`, and if another process works on the same folder.
-  """
-  check(cell, place)
-  trained = {network: _pretrained(network, place) for network in cell.networks}
-  measured = []
-  for jobs in _by_method(cell.jobs):
-    network = jobs[0].network
-    measured += _evaluated(trained[network], jobs, cell.evaluated_on, place)
-  # In the cell's own order, which groups what is to be compared.
-  return trained, sorted(measured, key=lambda m: cell.jobs.index(m.job))
-
-
-def _by_method(jobs: Iterable[cells.Job]) -> Iterable[list[cells.Job]]:
-  """Jobs that share a folder, and programs of equal shapes."""
-  groups: dict[tuple[cells.Network, str], list[cells.Job]] = {}
-  for job in jobs:
-    groups.setdefault((job.network, job.variant.folder), []).append(job)
-  return groups.values()
-
-
-def identity(
-  network: cells.Network, place: Place
-) -> tuple[types.Backbone, types.ClassIndexed, pretrain.PretrainConfig]:
-  """What pre-training is of: network, base classes, recipe."""
-  base = _base(network, place)
-  backbone = backbones.create(
-    network.backbone,
-    num_classes=base.num_classes,
-    image_size_px=base.image_size_px,
-    dtype=None if network.dtype == "float32" else network.dtype,
-  )
-  recipe = place.budget.recipe(network)
-  return backbone, base, recipe
-
-
-def _base(network: cells.Network, place: Place) -> types.ClassIndexed:
-  base = _load(network.dataset, cells.SPLITS[network.split], place)
-  most = place.budget.images_per_class
-  return base if most is None else first_of_each_class(base, most)
-
-
 @functools.cache
-def _judge() -> extractors.Extractor:
-  return extractors.load(JUDGE)
-
-
-def _load(dataset: str, split: str, place: Place) -> types.ClassIndexed:
-  return data.load(
-    dataset,
-    split,
-    data_dir=place.data_dir,
-    image_size_px=data.usual_size_px(dataset),
-  )
+def _extractor() -> extractors.Extractor:
+  return extractors.load(EXTRACTOR)
 
 
 def first_of_each_class(
@@ -172,8 +159,14 @@ def first_of_each_class(
 
 
 def _pretrained(network: cells.Network, place: Place) -> Trained:
-  backbone, base, recipe = identity(network, place)
-  path = place.pretrain(network)
+  base = place.base(network)
+  backbone = backbones.create(
+    network.backbone,
+    num_classes=base.num_classes,
+    image_size_px=base.image_size_px,
+    dtype=None if network.dtype == "float32" else network.dtype,
+  )
+  recipe, path = place.budget.recipe(network), place.pretrain(network)
   result = pretrain.finished(backbone, base, recipe, run_dir=path)
   if result is None:
     print(f"{network.name}: pre-training", file=sys.stderr)
@@ -183,37 +176,27 @@ def _pretrained(network: cells.Network, place: Place) -> Trained:
 
 def _evaluated(
   trained: Trained, jobs: list[cells.Job], split: str, place: Place
-) -> list[Measured]:
+) -> Iterator[Measured]:
   """One variant of one network on the episodes of all its protocols."""
   network, variant = jobs[0].network, jobs[0].variant
   print(f"{network.name}, {split}: {variant.folder}", file=sys.stderr)
-  dataset = _load(network.dataset, split, place)
+  dataset = place.load(network.dataset, split)
   evaluate.check_checkpoint(trained.meta, dataset)
-  options = cells.options(variant, place.budget.steps)
+  options = place.budget.options(variant)
   adapter = adapt.create(variant.method, trained.backbone, **options)
   folder = run_folder.RunFolder(
-    place.episodes(network, split, variant),
-    {
-      "seed": cells.SEED,
-      "data": {
-        "name": dataset.name,
-        "split": dataset.split,
-        "image_size_px": dataset.image_size_px,
-        "fingerprint": dataset.fingerprint,
-      },
-      "backbone": trained.meta["backbone"],
-      "checkpoint": {
-        "digest": trained.meta["digest"],
-        "epoch": trained.meta["epoch"],
-      },
-      "pretrain": trained.meta["pretrain"],
-      "methods": {variant.method: adapt.config(variant.method, **options)},
-      "hardness": HARDNESS,
-    },
+    place.episodes(jobs[0], split),
+    stored_runs.configuration(
+      trained.meta,
+      dataset,
+      {variant.method: options},
+      seed=cells.SEED,
+      hardness=EXTRACTOR,
+      extractor=_extractor(),
+    ),
   )
   folder.read(TIMES)  # A line that a kill cut short is dropped.
-  judging = scoring.judging(_judge(), dataset)
-  measured = []
+  of_hardness = scoring.hardness_arguments(_extractor(), dataset)
   for job in jobs:
     with _timed(folder, job):
       result = evaluate.run(
@@ -223,19 +206,18 @@ def _evaluated(
         **job.protocol._asdict(),
         seed=cells.SEED,
         num_episodes=job.num_episodes,
-        **judging,
+        **of_hardness,
         folder=folder,
       )
-    measured.append(Measured(job, result, folder.path))
+    yield Measured(job, result, folder.path)
   folder.release()
-  return measured
 
 
 @contextlib.contextmanager
 def _timed(folder: run_folder.RunFolder, job: cells.Job) -> Iterator[None]:
-  """Notes how long the episodes took that were missing, and where they ran.
+  """Records the time of the episodes that were missing, and the device.
 
-  An interrupted start is noted too, a killed one is not.
+  An interrupted start is recorded too, a killed one is not.
   """
   before = num_stored(folder.path, job)
   start = time.monotonic()
@@ -245,28 +227,56 @@ def _timed(folder: run_folder.RunFolder, job: cells.Job) -> Iterator[None]:
     seconds = time.monotonic() - start
     new = num_stored(folder.path, job) - before
     if new > 0:
-      made = run_folder.provenance()
       record = {
         "protocol": job.protocol._asdict(),
         "episodes": new,
         "seconds": seconds,
-        "start": made,
+        "start": run_folder.provenance(),
       }
       folder.append(TIMES, [record])
 
 
 def num_stored(folder: pathlib.Path, job: cells.Job) -> int:
-  """Episodes of a job's protocol that are on disk."""
-  key = journal.key(job.protocol._asdict())
-  return journal.counts(folder / episode_records.FILE).get(key, 0)
+  """Episodes of a job's protocol that are on disk, while others may write.
+
+  Raises:
+    InputError: if a line is damaged, or no episode.
+  """
+  path = folder / episode_records.FILE
+  try:
+    status = path.stat()
+  except FileNotFoundError:
+    return 0
+  counts = _counts(path, status.st_size, status.st_mtime_ns)
+  return counts.get(_protocol_key(job.protocol._asdict()), 0)
 
 
-def seconds_per_episode(folder: pathlib.Path, job: cells.Job) -> float | None:
-  """Over the starts that were not killed, compiling included."""
-  protocol = job.protocol._asdict()
+@functools.lru_cache(maxsize=1000)
+def _counts(path: pathlib.Path, size: int, time_ns: int) -> Mapping[str, int]:
+  """Episodes by protocol; cached while the file has not changed, because many
+  jobs ask for the same one."""
+  del size, time_ns
+  try:
+    lines = run_folder.Files(path.parent).read(path.name)
+    return collections.Counter(
+      _protocol_key(line["protocol"]) for line in lines
+    )
+  except (KeyError, TypeError) as error:
+    raise types.InputError(
+      f"{path} holds lines that are no episodes ({error!r})"
+    ) from error
+
+
+def _protocol_key(protocol: Mapping[str, Any]) -> str:
+  return json.dumps(protocol, sort_keys=True)
+
+
+def seconds_per_episode(measured: Measured) -> float | None:
+  """Over the starts that were not killed, compilation included."""
+  protocol = measured.job.protocol._asdict()
   times = [
     line
-    for line in run_folder.Files(folder).read(TIMES)
+    for line in run_folder.Files(measured.folder).read(TIMES)
     if line["protocol"] == protocol
   ]
   if not times:
@@ -275,7 +285,7 @@ def seconds_per_episode(folder: pathlib.Path, job: cells.Job) -> float | None:
 
 
 def pretrain_seconds(trained: Trained) -> float:
-  """Of the steps alone, not of looking for the best weights."""
+  """Of the training steps, without the validation of weights."""
   batch_size = trained.meta["pretrain"]["batch_size"]
   num_images = trained.meta["data"]["num_images"] // batch_size * batch_size
   epochs = run_folder.Files(trained.path).read(pretrain.LOG)
