@@ -26,7 +26,9 @@ _RUN_DIR = command_line.define_path(
   "run_dir", None, "Run folder, made if missing."
 )
 _METHODS = flags.DEFINE_list(
-  "methods", list(adapt.names()), "Methods, separated by commas."
+  "methods",
+  list(adapt.default_names()),
+  f"Methods, separated by commas, of {', '.join(adapt.names())}.",
 )
 _JUDGE = judge_flags.define("own", "none")
 _NUM_EPISODES = flags.DEFINE_integer(

@@ -139,7 +139,10 @@ def evaluated(
   )
   by_judge = judging(judge, dataset)
   images = dataset
-  if all(method.num_steps == 0 for method in methods):
+  if all(
+    method.num_steps == 0 or adapt.entry(method.name).reads == "features"
+    for method in methods
+  ):
     # Nothing changes the network, so each image goes through it only once.
     dataset = features.extract(
       backbone, variables, images, cache_dir=command_line.cache_dir("features")
