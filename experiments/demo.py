@@ -80,7 +80,7 @@ def main(argv: list[str]) -> None:
     scoring.Plan(
       run_dir=str(run_dir),
       title="fsl_jax demo: icons",
-      methods={name: {} for name in adapt.names()},
+      methods={name: {} for name in adapt.default_names()},
       sources=[
         episodes.source.Drawn(novel, protocol, seed=0) for protocol in PROTOCOLS
       ],

@@ -26,7 +26,9 @@ from fsl_jax import adapt
 _SUBJECT = shared_flags.define_subject()
 _RUN_DIR = shared_flags.run_dir()
 _METHODS = flags.DEFINE_list(
-  "methods", list(adapt.names()), "Methods, separated by commas."
+  "methods",
+  list(adapt.default_names()),
+  f"Methods, separated by commas, of {', '.join(adapt.names())}.",
 )
 _EXTRACTOR = shared_flags.define_extractor("own", "none")
 _NUM_EPISODES = flags.DEFINE_integer(

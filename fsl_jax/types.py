@@ -17,6 +17,7 @@ import dataclasses
 import difflib
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -71,6 +72,14 @@ def check_whole(
       f"{name} must be at least {at_least}, whole and below {limit}, got "
       f"{value!r}"
     )
+
+
+def check_positive(name: str, value: Any, *, above: float = 0) -> None:
+  """Raises InputError unless `value` is a finite number above `above`."""
+  number = isinstance(value, int | float | np.number)
+  if not number or isinstance(value, bool) or not above < value < math.inf:
+    what = "positive" if above == 0 else f"above {above:g}"
+    raise InputError(f"{name} must be {what}, got {value!r}")
 
 
 def check_size_px(name: str, value: Any, *, at_least: int = 1) -> None:

@@ -49,6 +49,8 @@ class Case:
 
   @property
   def makes_views(self) -> bool:
+    if adapt.entry(self.method).reads == "features":
+      return False
     return self.options.get("augment", self.adapter.num_steps > 0)
 
   @property
@@ -59,7 +61,11 @@ class Case:
   def variables(self) -> types.Variables:
     network = self.network()
     if network.name == "identity":
-      return network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+      variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+      if adapt.entry(self.method).needs_base_statistics:
+        mean = np.random.default_rng(0).normal(size=8 * 8 * 3)
+        variables = {**variables, "base_statistics": {"mean": mean}}
+      return variables
     return helpers.tiny_variables(network)
 
   @functools.cached_property
@@ -129,6 +135,24 @@ CASES = [
     {"distance": "cosine", "input": "logits", "micro_batch": 4},
   ),
   Case("prototype-identity", "prototype", {}, backbones.identity),
+  *(
+    Case(method, method, options, backbones.identity)
+    for method, options in {
+      "simpleshot": {},
+      "ridge": {},
+      "logistic": {},
+      "cosine_head": {"iterations": 3},
+      "bd_cspn": {},
+      "laplacian_shot": {},
+      "tim_gd": {"iterations": 3, "learning_rate": 5e-3},
+      "tim_adm": {"iterations": 3},
+      "alpha_tim": {"iterations": 3, "learning_rate": 5e-3},
+      "entropy_head": {"iterations": 3, "learning_rate": 5e-3},
+      "pt_ncm": {"negative": "signed"},
+      "pt_map": {"negative": "signed"},
+      "paddle": {},
+    }.items()
+  ),
 ]
 
 
@@ -487,7 +511,10 @@ class TestSpecialCases:
       query_mask=np.ones(0, bool),
     )
     for method in adapt.names():
-      adapter = adapt.create(method, helpers.tiny_backbone())
+      options = {}
+      if adapt.entry(method).needs_base_statistics:
+        options["transform"] = "l2n"
+      adapter = adapt.create(method, helpers.tiny_backbone(), **options)
       shape, infos = jax.eval_shape(
         lambda key, variables, task, adapter=adapter: adapt.run.run(
           key, adapter, variables, task

@@ -12,11 +12,20 @@ from typing import Any
 from fsl_jax import programs, types
 from fsl_jax.adapt import (
   batched,
+  bd_cspn,
   chunking,
+  cosine_head,
   finetune,
+  laplacian_shot,
+  logistic,
+  paddle,
   prototypes,
+  pt_map,
+  ridge,
   run,
+  simpleshot,
   streamed,
+  tim,
 )
 from fsl_jax.adapt.entries import Entry, load, recorded
 
@@ -27,14 +36,40 @@ _ENTRIES = {
     finetune.SUPPORT_INIT,
     finetune.FINETUNE,
     finetune.TRANSDUCTIVE_FINETUNE,
+    simpleshot.SIMPLESHOT,
+    ridge.RIDGE,
+    logistic.LOGISTIC,
+    cosine_head.COSINE_HEAD,
+    bd_cspn.BD_CSPN,
+    laplacian_shot.LAPLACIAN_SHOT,
+    tim.TIM_GD,
+    tim.TIM_ADM,
+    tim.ALPHA_TIM,
+    tim.ENTROPY_HEAD,
+    pt_map.PT_NCM,
+    pt_map.PT_MAP,
+    paddle.PADDLE,
   )
 }
+_DEFAULT = (
+  prototypes.PROTOTYPE.name,
+  finetune.SUPPORT_INIT.name,
+  finetune.FINETUNE.name,
+  finetune.TRANSDUCTIVE_FINETUNE.name,
+)
 _LOADED: dict[str, Entry] = {}  # those of other packages that were asked for
 
 
 def names() -> tuple[str, ...]:
-  """Names of the methods of this package, from the simplest upwards."""
+  """Names of the methods of this package: the default ones, then others that
+  they are compared with."""
   return tuple(_ENTRIES)
+
+
+def default_names() -> tuple[str, ...]:
+  """The methods of the paper and the nearest prototype, from the simplest
+  upwards: what scripts evaluate if no method is named."""
+  return _DEFAULT
 
 
 def entry(name: str) -> Entry:
@@ -79,7 +114,8 @@ def create(
 
   Args:
     name: "support_init" (section 3.1), "finetune", "transductive_finetune"
-      (section 3.2, equation 8), "prototype", or as for `entry`.
+      (section 3.2, equation 8), "prototype", one of the compared methods, as
+      `names` lists them, or as for `entry`.
     backbone: the network; `backbones.identity()` for cached features.
     **options: fields of the method's configuration, such as
       `finetune.FinetuneConfig` or `prototypes.PrototypeConfig`; the defaults
@@ -146,6 +182,7 @@ __all__ = [
   "chunking",
   "config",
   "create",
+  "default_names",
   "entry",
   "finetune",
   "label",

@@ -64,10 +64,7 @@ class FinetuneConfig:
     types.check_whole("epochs", self.epochs)
     types.check_whole("micro_batch", self.micro_batch, at_least=1)
     for name in ("temperature", "learning_rate"):
-      if not 0 < getattr(self, name) < math.inf:
-        raise types.InputError(
-          f"{name} must be positive, got {getattr(self, name)}"
-        )
+      types.check_positive(name, getattr(self, name))
 
   @property
   def is_transductive(self) -> bool:

@@ -3,7 +3,7 @@
 Source: section 3.1, equations 6 and 7, and the paper's code.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -92,7 +92,7 @@ def class_means(
   Returns:
     [N, P].
   """
-  member = _membership(labels, mask, num_ways, embeddings.dtype)
+  member = membership(labels, mask, num_ways, embeddings.dtype)
   count = jnp.maximum(member.sum(0), 1)
   embeddings = micro_batches.blank(embeddings, mask)
   return (member.T @ embeddings) / count[:, None]
@@ -102,7 +102,7 @@ def present_classes(
   labels: types.Array, mask: types.Array, num_ways: int
 ) -> jax.Array:
   """[N] bool: whether a class has an unmasked support image."""
-  return _membership(labels, mask, num_ways, jnp.float32).sum(0) > 0
+  return membership(labels, mask, num_ways, jnp.float32).sum(0) > 0
 
 
 def support_init(
@@ -143,7 +143,46 @@ def classify(
   return jnp.where(present[None], logits / temperature, losses.ABSENT_LOGIT)
 
 
-def _membership(labels, mask, num_ways, dtype):
+def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
+  """[M, D], [N, D] -> [M, N] of ||x - y||^2, expanded into products."""
+  cross = x @ y.T
+  return (
+    jnp.square(x).sum(-1)[:, None] - 2 * cross + jnp.square(y).sum(-1)[None]
+  )
+
+
+def nearest(
+  queries: jax.Array, means: jax.Array, present: jax.Array
+) -> jax.Array:
+  """Negative squared distances to the means, as logits.
+
+  Args:
+    queries: [T, D].
+    means: [N, D], 0 where a class is absent.
+    present: [N] bool; other classes get `losses.ABSENT_LOGIT`.
+
+  Returns:
+    [T, N].
+  """
+  # Around a common centre: with an offset the squares would cancel badly.
+  count = jnp.maximum(present.sum(), 1).astype(queries.dtype)
+  centre = means.sum(0, keepdims=True) / count
+  scores = -squared_distances(queries - centre, means - centre)
+  return jnp.where(present[None], scores, losses.ABSENT_LOGIT)
+
+
+def cosines(
+  queries: jax.Array, means: jax.Array, present: jax.Array
+) -> jax.Array:
+  """Cosines with the means, as logits; arguments as for `nearest`."""
+  scores = l2_normalise(queries) @ l2_normalise(means).T
+  return jnp.where(present[None], scores, losses.ABSENT_LOGIT)
+
+
+def membership(
+  labels: types.Array, mask: types.Array, num_ways: int, dtype: Any
+) -> jax.Array:
+  """[S, N] one-hot labels in `dtype`, zeros where `mask` is False."""
   types.check_labels("labels", labels, mask, num_ways)
   return jax.nn.one_hot(labels, num_ways, dtype=dtype) * mask[:, None].astype(
     dtype

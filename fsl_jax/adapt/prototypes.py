@@ -4,10 +4,9 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from fsl_jax import types
-from fsl_jax.adapt import entries, heads, losses
+from fsl_jax.adapt import entries, heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,26 +67,12 @@ def adapter(
 
   def predict(state, task):
     queries = embed(state.variables, task.query_images)
-    if config.distance == "cosine":
-      scores = heads.l2_normalise(queries) @ heads.l2_normalise(state.means).T
-    else:
-      # Relative to a common centre: with an offset the squares would cancel.
-      count = jnp.maximum(state.present.sum(), 1).astype(queries.dtype)
-      centre = state.means.sum(0, keepdims=True) / count
-      scores = -_squared_distances(queries - centre, state.means - centre)
-    return jnp.where(state.present[None], scores, losses.ABSENT_LOGIT)
+    classify = heads.cosines if config.distance == "cosine" else heads.nearest
+    return classify(queries, state.means, state.present)
 
   streamable = types.Streamable(embed, start, config.micro_batch, False)
   return types.Adapter(
     init, step, predict, 0, name, "none", streamable=streamable
-  )
-
-
-def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
-  """[T, D], [N, D] -> [T, N] of ||x - y||^2."""
-  cross = x @ y.T
-  return (
-    jnp.square(x).sum(-1)[:, None] - 2 * cross + jnp.square(y).sum(-1)[None]
   )
 
 
