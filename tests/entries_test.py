@@ -162,7 +162,7 @@ def test_the_configuration_of_a_method_refuses_wrong_values():
     prototypes.PrototypeConfig(distance="l1")
 
 
-@pytest.mark.parametrize("name", adapt.names())
+@pytest.mark.parametrize("name", adapt.default_names())
 def test_base_statistics_reach_methods_and_not_the_network(name):
   network = backbones.create("conv64", num_classes=4, image_size_px=16, width=4)
   task, _ = helpers.make_task(image_size_px=16)
