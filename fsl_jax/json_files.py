@@ -1,7 +1,7 @@
 """JSON text that ends in a digest of itself, so that damage is noticed.
 
 The digest is the last key of the object, "sha256": the first 16 hex digits of
-the SHA-256 of the text before it. To other readers it is one key more.
+the SHA-256 of the text before it. Other readers see one additional key.
 """
 
 import hashlib
@@ -22,8 +22,7 @@ _SEALED = re.compile(
 def parse(text: str | bytes) -> Any:
   """`json.loads`, with ValueError also for more than 100 levels.
 
-  Python's own limit depends on the version, and on who reads it in which
-  thread.
+  Python's own limit depends on its version and on the thread.
   """
   too_deep = ValueError(f"nested more than {_MAX_LEVELS} levels deep")
   try:
@@ -61,14 +60,14 @@ def page(value: Any, *, sealed: bool = True) -> str:
 
 
 def opened(text: bytes, where: str) -> tuple[dict[str, Any], bool]:
-  """What `line` or `page` was given, and whether it is sealed.
+  """The object that `line` or `page` wrote, and whether it is sealed.
 
   Args:
     text: with the line break at its end.
     where: for the message, such as "line 3 of runs/a/episodes.jsonl".
 
   Raises:
-    InputError: if it is no JSON, no object, or not what it was when sealed.
+    InputError: if it is no JSON, no object, or has changed since it was sealed.
   """
   match = _SEALED.fullmatch(text)
   try:

@@ -1,4 +1,4 @@
-"""Paths that callers give: the one place in which they are checked."""
+"""Checks of the paths that callers give."""
 
 import os
 import pathlib
@@ -16,10 +16,10 @@ def local(path: str | os.PathLike[str], what: str) -> pathlib.Path:
 
   Args:
     path: as given; need not exist.
-    what: what it is the path of, for the message.
+    what: its role, for the message.
 
   Raises:
-    InputError: if it is empty or a URL, or "~" stands for no known directory.
+    InputError: if it is empty or a URL, or the home directory is unknown.
   """
   text = os.fspath(path)
   if not text:

@@ -463,7 +463,7 @@ class TestFields:
     ids=lambda value: type(value).__name__,
   )
   def test_no_whole_numbers(self, value):
-    with pytest.raises(types.InputError, match=r"^labels are no list of whole"):
+    with pytest.raises(types.InputError, match="^labels are not a list"):
       pickles.whole_numbers(value, "labels")
 
   @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ class TestFields:
       ({sources.doubled(0): 1}, "got a dict"),
       ("abc", "got a str"),
       ([3], "got a int"),
-      (["a" * 1001], "got one of 1,001 letters"),
+      (["a" * 1001], "got one of 1,001 characters"),
       (["a"] * 10_001, "got 10,001"),
       (_object_array(), "got a tuple"),
     ],

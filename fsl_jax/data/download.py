@@ -84,7 +84,7 @@ def fetch(
   if found != sha256:
     part.unlink()
     raise types.InputError(
-      f"what {url} sent has the SHA-256 {found}, expected {sha256}; it was "
+      f"the file from {url} has the SHA-256 {found}, expected {sha256}; it was "
       f"removed; try again, or {by_hand}"
     )
   part.replace(path)
@@ -135,7 +135,7 @@ def _receive(url: str, part: pathlib.Path, size_bytes: int) -> Iterator[int]:
   with _open(url, have) as response:
     start, total = _extent(response)
     if start not in (0, have):
-      raise _Refused(f"byte {have} was asked for and byte {start} sent")
+      raise _Refused(f"byte {have} was requested and byte {start} sent")
     if total is not None and total != size_bytes:
       raise _Refused(f"it has {total:,} bytes now, expected {size_bytes:,}")
     with open(part, "r+b") as file:
@@ -185,7 +185,7 @@ def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
       r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "")
     )
     if sent is None:
-      raise _Refused("the server sent a part without saying which")
+      raise _Refused("the server sent an unspecified part")
     return int(sent[1]), None if sent[2] == "*" else int(sent[2])
   length = response.headers.get("Content-Length", "")
   return 0, int(length) if length.isdigit() else None

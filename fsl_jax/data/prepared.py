@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fsl_jax import folder_lock, paths, types
-from fsl_jax.data import description, listing, parallel, resident
+from fsl_jax.data import description, parallel, resident
 
 # Name of the data set to the builder's module, in `builders`, and class.
 _BUILDERS = {
@@ -33,8 +33,6 @@ _BUILDERS = {
 
 # Those that are drawn or can be downloaded.
 _WITHOUT_SOURCE = ("icons", "cifar_fs", "fc100", "omniglot")
-
-SPLITS = listing.SPLITS
 
 _DataDir = str | os.PathLike[str] | None
 
@@ -63,8 +61,8 @@ def builder_class(name: str) -> Any:
   found = getattr(module, class_name)
   if slash and not found.HAS_VARIANTS:
     raise types.InputError(
-      f"there is only one {base}, got {name!r}; a name of your own is for "
-      "image_folder/NAME"
+      f"there is only one {base}, got {name!r}; only image_folder/NAME has a "
+      "name of your own"
     )
   if slash and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", variant):
     raise types.InputError(

@@ -70,7 +70,7 @@ class StreamedImages(_Rows):
     if chosen.size and chosen.dtype.kind not in "iu":
       raise IndexError(
         "images are indexed with a row, a slice, or an array of rows or of one "
-        f"bool an image, got {chosen.dtype} {list(chosen.shape)}"
+        f"bool per image, got {chosen.dtype} {list(chosen.shape)}"
       )
     flat = chosen.reshape(-1).astype(np.int64)
     if flat.size and not -len(self) <= flat.min() <= flat.max() < len(self):

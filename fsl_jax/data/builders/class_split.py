@@ -47,7 +47,7 @@ def split(
   if len(names) < MIN_NOVEL:
     raise types.InputError(
       f"{where} has {len(names)} class ({', '.join(names)}), expected at least "
-      f"{MIN_NOVEL} to tell apart"
+      f"{MIN_NOVEL}"
     )
   given = {key: value for key, value in options.items() if value is not None}
   path = given.get("split_file")
@@ -189,7 +189,7 @@ def from_file(names: Sequence[str], path: str, where: str) -> Split:
 def too_few_novel(where: str, names: Sequence[str]) -> str:
   """A clause on fewer novel classes than an episode needs."""
   which = f"1 novel class ({names[0]!r})" if names else "no novel class"
-  return f"{where} has {which}, expected at least {MIN_NOVEL} to tell apart"
+  return f"{where} has {which}, expected at least {MIN_NOVEL}"
 
 
 def _dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -216,7 +216,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder):
         lines.append(f"and {len(tally.bad) - len(lines):,} more")
       raise types.InputError(
         f"{len(tally.bad):,} of {found.num_pictures:,} images in "
-        f"{self.source} cannot be used; mend them, or leave them out with "
+        f"{self.source} cannot be used; repair them, or leave them out with "
         "skip_bad=True:\n  " + "\n  ".join(lines)
       )
     empty = [

@@ -62,7 +62,7 @@ resized by different programs, so their fingerprints differ.
     if most > 2 * _PER_CLASS:
       raise types.InputError(
         f"{where} has up to {most:,} images a class, expected {_PER_CLASS}; "
-        "this looks like all of ImageNet, of which Mini-ImageNet is a choice"
+        "this looks like all of ImageNet, of which Mini-ImageNet is a subset"
       )
     return found
 
@@ -253,7 +253,7 @@ def _images(found: Any, where: str) -> np.ndarray:
   ):
     found = np.stack(found)
   if not isinstance(found, np.ndarray):
-    raise types.InputError(f"the images of {where} are no array")
+    raise types.InputError(f"the images of {where} are not an array")
   wordnet.check_images(found.shape, found.dtype, where)
   return found
 
@@ -262,7 +262,7 @@ def _rows_of_classes(
   found: Any, num_images: int, where: str
 ) -> dict[str, np.ndarray]:
   if not isinstance(found, dict):
-    raise types.InputError(f"class_dict of {where} is no dict")
+    raise types.InputError(f"class_dict of {where} is not a dict")
   rows_of, num_rows = {}, 0
   for key, rows in found.items():
     name = _class_name(key, where)

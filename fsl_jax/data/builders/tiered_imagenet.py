@@ -199,7 +199,7 @@ def _pngs(
   where = seen.show(file)
   found = pickles.load(file.where, name=where)
   if not isinstance(found, list):
-    raise types.InputError(f"{where} is no list of encoded images")
+    raise types.InputError(f"{where} is not a list of encoded images")
   _check_number(where, len(found), num_labels, labels)
   found.reverse()
   while found:
@@ -207,7 +207,9 @@ def _pngs(
     if isinstance(encoded, np.ndarray) and encoded.dtype == np.uint8:
       encoded = encoded.tobytes()
     if not isinstance(encoded, bytes):
-      raise types.InputError(f"{where} holds what is no encoded image")
+      raise types.InputError(
+        f"{where} holds something other than encoded images"
+      )
     yield encoded
 
 

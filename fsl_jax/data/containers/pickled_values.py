@@ -36,7 +36,7 @@ class Name:
 
 def not_a_function(*_: Any) -> Any:
   """The function of names that a pickle may hold but not call."""
-  raise RefusedError("it calls what is no function")
+  raise RefusedError("it calls something that is not a function")
 
 
 def new_dtype(spec: Any, align: Any = False, copy: Any = True) -> np.dtype:
@@ -62,7 +62,7 @@ def _from_buffer(
     array = _filled(dtype, shape, buffer)
     return array.transpose(axis_order)
   if order not in ("C", "F"):
-    raise RefusedError("an array in no known order")
+    raise RefusedError("an array in an unknown order")
   return _filled(dtype, shape, buffer, order)
 
 
@@ -100,7 +100,7 @@ def _size(shape: Any, dtype: np.dtype) -> int:
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
   """How protocols 0 to 2 write bytes."""
   if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-    raise RefusedError("bytes in no known encoding")
+    raise RefusedError("bytes in an unknown encoding")
   return text.encode("latin1")
 
 

@@ -51,7 +51,7 @@ class Dialect(NamedTuple):
 _PLAIN = Dialect()
 
 # Of names of classes and the like.
-_MAX_TEXT = 1000  # letters
+_MAX_TEXT = 1000  # characters
 _MAX_TEXTS = 10_000
 
 
@@ -128,7 +128,7 @@ class _Unpickler(_Interpreter):
     given = self.stack.pop()
     name = self.stack[-1]
     if type(name) is not values.Name or type(given) is not tuple:
-      raise values.RefusedError("it calls what is no function")
+      raise values.RefusedError("it calls something that is not a function")
     self.stack[-1] = name.call(*given)
 
   def load_build(self) -> None:
@@ -298,9 +298,9 @@ def text(value: Any, what: str) -> str:
     return value
   got = f"a {type(value).__name__}"
   if isinstance(value, str | bytes):
-    got = f"one of {len(value):,} letters"
+    got = f"one of {len(value):,} characters"
   raise types.InputError(
-    f"{what} must be texts of up to {_MAX_TEXT:,} letters, got {got}"
+    f"{what} must be strings of up to {_MAX_TEXT:,} characters, got {got}"
   )
 
 
@@ -314,11 +314,11 @@ def texts(values: Any, what: str) -> list[str]:
     values = list(values)
   if not isinstance(values, list | tuple):
     raise types.InputError(
-      f"{what} must be a list of texts, got a {type(values).__name__}"
+      f"{what} must be a list of strings, got a {type(values).__name__}"
     )
   if len(values) > _MAX_TEXTS:
     raise types.InputError(
-      f"{what} must be at most {_MAX_TEXTS:,} texts, got {len(values):,}"
+      f"{what} must be at most {_MAX_TEXTS:,} strings, got {len(values):,}"
     )
   return [text(value, what) for value in values]
 
@@ -337,7 +337,7 @@ def whole_numbers(values: Any, what: str) -> np.ndarray:
   if array.size == 0 and flat:
     return array.astype(np.int64)
   if array.dtype.kind not in "iu":  # numbers beyond 64 bits are objects
-    raise types.InputError(f"{what} are no list of whole numbers")
+    raise types.InputError(f"{what} are not a list of whole numbers")
   return array.astype(np.int64)
 
 

@@ -245,25 +245,6 @@ class _Index:
       return []
     return [self._file(folder, found, row) for row in range(len(found.names))]
 
-  def top_down(
-    self,
-    depth: int,
-    enter: Callable[[list[str]], list[str]] = lambda names: names,
-  ) -> Iterator[str]:
-    """Folders breadth-first, beginning with the topmost.
-
-    Args:
-      depth: number of levels below the topmost folder.
-      enter: of the names of the folders in a folder, those that are entered.
-    """
-    level = [""]
-    for _ in range(depth + 1):
-      below = []
-      for folder in level:
-        yield folder
-        below += [join(folder, n) for n in enter(self.folders(folder))]
-      level = below
-
   def get(self, name: str) -> File | None:
     parent, _, base = name.rpartition("/")
     found = self._folders.get(parent)
