@@ -463,7 +463,7 @@ class TestFields:
     ids=lambda value: type(value).__name__,
   )
   def test_no_whole_numbers(self, value):
-    with pytest.raises(types.InputError, match="^labels are not a list"):
+    with pytest.raises(types.InputError, match=r"^labels are not a list"):
       pickles.whole_numbers(value, "labels")
 
   @pytest.mark.parametrize(
