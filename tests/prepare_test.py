@@ -31,14 +31,7 @@ from fsl_jax.data.builders import split_writer
 _ROOT = pathlib.Path(__file__).parent.parent
 
 
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch):
-  tiny_source.register(monkeypatch)
-
-
-@pytest.fixture
-def source(tmp_path):
-  return tiny_source.write(tmp_path / "source")
+_registered, source = tiny_source.registered, tiny_source.source
 
 
 @pytest.fixture

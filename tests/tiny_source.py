@@ -96,3 +96,39 @@ def pixels_by_class(source: pathlib.Path, split: str) -> dict[str, set[bytes]]:
     }
     for folder in (source / split).iterdir()
   }
+
+
+# Fixtures, which a test module takes over by assigning them to its own names.
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+  register(monkeypatch)
+
+
+@pytest.fixture
+def source(tmp_path: pathlib.Path) -> pathlib.Path:
+  """The folder of a small source."""
+  return write(tmp_path / "source")
+
+
+@pytest.fixture
+def found(source: pathlib.Path, tmp_path: pathlib.Path) -> data.Description:
+  """The source, prepared."""
+  return prepare(source, tmp_path / "data")
+
+
+@pytest.fixture
+def data_dir(found: data.Description) -> pathlib.Path:
+  """The folder of prepared data."""
+  return found.folder.parents[1]
+
+
+@pytest.fixture
+def load(data_dir: pathlib.Path) -> Any:
+  """Loads a split of it."""
+
+  def load(split: str = "base", name: str = "tiny", **options: Any) -> Any:
+    return data.load(name, split, data_dir=data_dir, **options)
+
+  return load
