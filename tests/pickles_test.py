@@ -38,14 +38,7 @@ class _Call:
     return self.made
 
 
-def _text(value):
-  """Instructions that put a text on the stack."""
-  data = value.encode()
-  return b"X" + struct.pack("<I", len(data)) + data
-
-
-def _name(module, name):
-  return f"c{module}\n{name}\n".encode()
+_text, _name = sources.pickle_text, sources.pickle_name
 
 
 _NEW_ARRAY = (

@@ -3,6 +3,7 @@
 import io
 import pathlib
 import pickle
+import struct
 import tarfile
 import zipfile
 
@@ -80,6 +81,17 @@ def pixels(picture):
 
 def dump(path, content, protocol=2):
   path.write_bytes(pickle.dumps(content, protocol))
+
+
+def pickle_text(value):
+  """Instructions of a pickle that put a text on the stack."""
+  data = value.encode()
+  return b"X" + struct.pack("<I", len(data)) + data
+
+
+def pickle_name(module, name):
+  """Instructions of a pickle that put what has a name on the stack."""
+  return f"c{module}\n{name}\n".encode()
 
 
 def doubled(times=60):

@@ -12,6 +12,7 @@ import zipfile
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sources
 
 from fsl_jax import torch_weights, types
 
@@ -22,13 +23,7 @@ def _value(value):
   return pickle.dumps(value, 2)[2:-1]
 
 
-def _text(value):
-  data = value.encode()
-  return b"X" + struct.pack("<I", len(data)) + data
-
-
-def _name(module, name):
-  return f"c{module}\n{name}\n".encode()
+_text, _name = sources.pickle_text, sources.pickle_name
 
 
 def _storage(kind, key, size, view=b""):
@@ -254,47 +249,33 @@ class TestRefused:
     tracemalloc.stop()
 
   @pytest.mark.parametrize(
-    ("offset", "shape", "strides"),
+    ("said", "tensors"),
     [
-      (0, (7,), (1,)),
-      (1, (6,), (1,)),
-      (0, (2, 3), (4, 1)),
-      (0, (2**40,), (0,)),
-      (0, (3, 3), (1, 1)),
+      (
+        "a tensor {} that leaves its storage of 6",
+        [
+          *((0, (7,), (1,)), (1, (6,), (1,)), (0, (2, 3), (4, 1))),
+          *((0, (2**40,), (0,)), (0, (3, 3), (1, 1))),
+        ],
+      ),
+      (
+        "a malformed tensor",
+        [
+          *((-1, (2,), (1,)), (0, (2,), (-1,)), (0, (2, 2), (1,))),
+          *((0, (2.0,), (1,)), (0, (True,), (1,)), (0, (2**60,), (0,))),
+          *((0, "12", (1, 1)), (0, (1,) * 33, (1,) * 33), (None, (2,), (1,))),
+        ],
+      ),
+      # Empty, but enormous.
+      ("a tensor, ", [(0, (0, 2**47, 2**47), (0, 0, 0))]),
     ],
   )
-  def test_views_that_leave_their_storage(
-    self, offset, shape, strides, tmp_path
-  ):
+  def test_malformed_tensors(self, said, tensors, tmp_path):
     storage = _storage("FloatStorage", "0", 6)
-    body = _state_dict({"w": _tensor(storage, offset, shape, strides)})
-    message = refused(tmp_path, _zip(body, STORED))
-    assert f"a tensor {list(shape)} that leaves its storage of 6" in message
-
-  @pytest.mark.parametrize(
-    ("offset", "shape", "strides"),
-    [
-      (-1, (2,), (1,)),
-      (0, (2,), (-1,)),
-      (0, (2, 2), (1,)),
-      (0, (2.0,), (1,)),
-      (0, (True,), (1,)),
-      (0, (2**60,), (0,)),
-      (0, "12", (1, 1)),
-      (0, (1,) * 33, (1,) * 33),
-      (None, (2,), (1,)),
-    ],
-  )
-  def test_malformed_tensors(self, offset, shape, strides, tmp_path):
-    storage = _storage("FloatStorage", "0", 6)
-    body = _state_dict({"w": _tensor(storage, offset, shape, strides)})
-    assert "a malformed tensor" in refused(tmp_path, _zip(body, STORED))
-
-  def test_empty_but_enormous(self, tmp_path):
-    storage = _storage("FloatStorage", "0", 6)
-    shape = (0, 2**47, 2**47)
-    body = _state_dict({"w": _tensor(storage, 0, shape, (0, 0, 0))})
-    assert "a tensor, " in refused(tmp_path, _zip(body, STORED))
+    for offset, shape, strides in tensors:
+      body = _state_dict({"w": _tensor(storage, offset, shape, strides)})
+      expected = said.format(list(shape))
+      assert expected in refused(tmp_path, _zip(body, STORED))
 
   @pytest.mark.parametrize(
     "storage",
