@@ -60,6 +60,7 @@ def _sheet(names=("a", "b"), **fields):
     "query_labels": np.array([0, 0, 1, 1]),
     "before": np.array([0, 1, 1, 0]),
     "after": np.array([0, 0, 1, 0]),
+    "after_name": "finetune",
     "class_names": tuple(names),
     "rule": "Episode 3.",
   }
@@ -353,7 +354,9 @@ class TestEpisodes:
   def test_large_sheets_say_what_they_leave_out(self):
     exhibit = _exhibit([str(i) for i in range(40)], per_class=30, size_px=4)
     labels = exhibit.query_labels
-    sheet = report.Sheet(**vars(exhibit), before=labels, after=labels)
+    sheet = report.Sheet(
+      **vars(exhibit), before=labels, after=labels, after_name="m"
+    )
     words = _words(report.all_figures(_summary(), sheet)[-1].svg)
     assert "and 28 more classes, not shown" in words
     assert "and 24 more" in words  # support

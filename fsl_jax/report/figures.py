@@ -240,15 +240,15 @@ def _slopes(summary: results.Summary) -> str:
   for name, line in summary.lines.items():
     if line is None:
       continue
-    slope = f"{100 * line.line.slope:.1f}"
+    slope = f"{adapt.label(name)} {100 * line.line.slope:.1f}"
     if line.interval and all(map(math.isfinite, line.interval.slope)):
       low, high = (100 * end for end in line.interval.slope)
       slope += f" ({low:.1f} to {high:.1f})"
-    shown.append(f"{adapt.label(name)} {text.typeset(slope)}")
+    shown.append(slope)
   if not shown:
     return ""
   words = " Slopes, pp per nat, with 95 % bootstrap intervals over episodes: "
-  words += "; ".join(shown) + "."
+  words += text.typeset("; ".join(shown)) + "."
   if len(summary.sections) > 1:
     words += (
       " Slopes within a protocol differ and are often steeper; they are in "

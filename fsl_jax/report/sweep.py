@@ -84,7 +84,7 @@ def accuracy_along(
     panels[0].set_ylabel("Accuracy (%)")
     if paired:
       panels[1].axhline(0, color=svg.FAINT_INK, linewidth=1)
-      panels[1].set_ylabel("Minus initialisation\n(pp)")
+      panels[1].set_ylabel("Difference (pp)")
     for panel in panels:
       panel.grid()
       if not joined:
