@@ -319,8 +319,9 @@ def curves(section: results.SectionSummary) -> Figure | None:
     "Cross-entropy of the support in nats, accuracy on the support in percent "
     "and entropy of the predictions of the queries in nats, by step of "
     f"adaptation: means over {text.episode_count([section.num_episodes])} "
-    "before the update of each step, on the augmented images of that step, with "
-    f"bands of {svg.INTERVAL}. Methods that do not use the queries have no entropy. "
+    "before the update of each step, on the augmented images of that step, "
+    f"with bands of {svg.INTERVAL}. Methods that do not use the queries have "
+    "no entropy. "
     "The vertical axes do not start at 0.",
   )
 
