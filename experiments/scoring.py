@@ -261,7 +261,7 @@ def _sheet(
     return None
   if not np.isfinite(section[after].accuracy).any():
     return None
-  choice = report.both_directions(section)
+  choice = report.both_directions(section, after)
   if sum(source.sizes(choice.episode)) > _MOST_IMAGES:
     return None
   shown = exhibit(source, choice.episode)
@@ -270,6 +270,7 @@ def _sheet(
     **vars(shown),
     before=section[results.BASELINE].predictions[choice.position, :count],
     after=section[after].predictions[choice.position, :count],
+    after_name=after,
     rule=choice.rule,
   )
 

@@ -6,6 +6,8 @@ which accuracy alone does not.
 """
 
 import dataclasses
+import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,19 @@ from fsl_jax import types
 # uniformly random predictions of 5 classes have 4.87. Half of the true ones
 # means that, in terms of entropy, every second class is no longer predicted.
 COLLAPSED_BELOW = 0.5  # effective ways over true effective ways
+
+
+class Means(NamedTuple):
+  """Means of a `Diagnosis` over finite episodes; NaN where there is none."""
+
+  support_accuracy: float
+  changed: float
+  better: float
+  worse: float
+  effective_ways: float
+  true_effective_ways: float
+  divergence: float
+  num_collapsed: int  # episodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +67,15 @@ class Diagnosis:
   @property
   def num_collapsed(self) -> int:
     return int(self.is_collapsed.sum())
+
+  def means(self) -> Means:
+    """Means over the episodes in which a number is finite."""
+    found = []
+    for name in Means._fields[:-1]:
+      values = getattr(self, name)
+      finite = values[np.isfinite(values)]
+      found.append(float(finite.mean()) if len(finite) else math.nan)
+    return Means._make([*found, self.num_collapsed])
 
 
 def of_result(result: types.EvalResult) -> Diagnosis:

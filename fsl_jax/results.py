@@ -98,8 +98,9 @@ class MethodSummary:
     return HardnessLine.of([self.result])
 
   @functools.cached_property
-  def behaviour(self) -> "Behaviour":
-    return Behaviour.of(self.result)
+  def behaviour(self) -> diagnosis.Means:
+    """What adaptation did to the predictions, over the finite episodes."""
+    return diagnosis.of_result(self.result).means()
 
   def as_json(self) -> dict[str, Any]:
     found = self.accuracy
@@ -165,28 +166,6 @@ class HardnessLine:
     return self.line._asdict() | {
       "interval": self.interval and self.interval._asdict()
     }
-
-
-class Behaviour(NamedTuple):
-  """What adaptation did to the predictions: means over the finite episodes.
-
-  NaN where there is nothing to average; see `diagnosis.Diagnosis`.
-  """
-
-  support_accuracy: float
-  changed: float  # fraction of the queries
-  better: float  # fraction of the queries
-  worse: float  # fraction of the queries
-  effective_ways: float
-  true_effective_ways: float
-  divergence: float  # nats
-  num_collapsed: int  # episodes
-
-  @classmethod
-  def of(cls, result: types.EvalResult) -> "Behaviour":
-    found = diagnosis.of_result(result)
-    means = (_mean(getattr(found, name)) for name in cls._fields[:-1])
-    return cls._make([*means, found.num_collapsed])
 
 
 class ClassRow(NamedTuple):
@@ -421,8 +400,3 @@ def plain(value: Any) -> Any:
   if isinstance(value, float) and not math.isfinite(value):
     return None
   return value
-
-
-def _mean(values: np.ndarray) -> float:
-  finite = values[np.isfinite(values)]
-  return float(finite.mean()) if len(finite) else math.nan

@@ -55,6 +55,7 @@ EXCEPTIONS = {
     "paths",
     "hardness",
     "dataset_hardness",
+    "diagnosis",
     "results",
     "statistics",
   },

@@ -6,6 +6,13 @@ from fsl_jax import types
 
 EVIL = "a <script>alert('1')</script> & \"b\" $x_1$"
 
+# Of four episodes.
+ACCURACY = {
+  "support_init": [0.4, 0.6, 0.5, 0.5],
+  "finetune": [0.5, 0.8, 0.4, 0.7],
+}
+HARDNESS = [1.0, 0.0, 1.0, 0.5]
+
 # Two episodes of two ways, two queries per class: data set classes 3 and 1,
 # then 0 and 3. The last place of each row is padding.
 CLASS_IDS = [[3, 1, -1], [0, 3, -1]]

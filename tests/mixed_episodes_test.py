@@ -1,4 +1,4 @@
-"""Episodes of many sizes share a few programs, which change nothing."""
+"""Episodes of many sizes share a few programs, with the same results."""
 
 import collections
 
@@ -61,7 +61,7 @@ def run(adapters, episodes, **options):
 
 
 def of_logits(patch):
-  """Logits of a run, by method and episode, filled up as they are."""
+  """Logits of a run, by method and episode, with their padding."""
   logits = collections.defaultdict(dict)
   original = evaluate._record
 
@@ -75,8 +75,8 @@ def of_logits(patch):
 
 
 def assert_as_alone(episodes, adapters, results, logits):
-  """Against each episode by itself, unpadded. Sums over a longer axis are
-  rounded otherwise, by some units in the last place of float32."""
+  """Against each episode by itself, unpadded. Sums over a longer axis differ
+  by some units in the last place of float32."""
   variables = helpers.tiny_variables(BACKBONE)
   for adapter in adapters:
     alone = jax.jit(lambda k, t, a=adapter: adapt.run.run(k, a, variables, t))
@@ -159,7 +159,7 @@ class TestMixed:
     for name in METHODS:
       assert 1 < evaluated.traced[name] <= 6
 
-  def test_each_as_alone(self, evaluated):
+  def test_equal_to_each_episode_by_itself(self, evaluated):
     assert_as_alone(
       evaluated.episodes,
       evaluated.adapters,
@@ -215,7 +215,7 @@ class TestMixed:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_protocols_as_alone(name, monkeypatch):
+def test_other_protocols(name, monkeypatch):
   episodes = drawn(OTHERS[name])
   # Each size of an episode by itself has to be compiled.
   names, number = (
@@ -246,7 +246,7 @@ class TestMicroBatchesOfPadding:
   @pytest.mark.parametrize(
     ("there", "expected"), [(76, 2), (150, 2), (75, 1), (1, 1), (300, 4)]
   )
-  def test_are_not_computed(self, there, expected):
+  def test_is_not_computed(self, there, expected):
     seen, total = self.counted()
     found = jax.jit(total)(jnp.ones(300), jnp.arange(300) < there)
     jax.effects_barrier()
@@ -254,7 +254,7 @@ class TestMicroBatchesOfPadding:
     assert len(seen) == expected
     assert sum(map(int, seen)) == there
 
-  def test_company_costs_what_the_larger_does(self):
+  def test_a_batch_takes_as_many_as_its_longest_episode(self):
     """Under vmap the loop ends with the longest episode."""
     seen, total = self.counted()
     masks = jnp.arange(300)[None] < jnp.array([[10], [140]])
@@ -264,9 +264,9 @@ class TestMicroBatchesOfPadding:
     assert len(seen) == 2 * 2
 
   @pytest.mark.parametrize("chunk", [1, 2])
-  def test_change_nothing(self, chunk):
-    """Six and nine support images in micro-batches of three, alone and filled
-    up to 21: seven micro-batches, of which two or three hold an image."""
+  def test_changes_nothing(self, chunk):
+    """Six and nine support images in micro-batches of three, by themselves and
+    padded to 21: seven micro-batches, of which two or three hold an image."""
     adapter = adapt.create(
       "transductive_finetune", BACKBONE, epochs=2, micro_batch=3
     )

@@ -7,14 +7,9 @@ import math
 import made_results
 import numpy as np
 import pytest
+from made_results import ACCURACY, HARDNESS
 
 from fsl_jax import results, types
-
-ACCURACY = {
-  "support_init": [0.4, 0.6, 0.5, 0.5],
-  "finetune": [0.5, 0.8, 0.4, 0.7],
-}
-HARDNESS = np.array([1.0, 0.0, 1.0, 0.5])
 
 
 def _section(accuracy=ACCURACY, **fields):
@@ -178,8 +173,9 @@ def test_methods_that_cannot_be_compared_are_refused(changes, message):
     results.summarise([section | {"finetune": other}])
 
 
-def test_nothing_is_refused():
-  with pytest.raises(types.InputError, match="no method"):
-    results.summarise([{}])
-  with pytest.raises(types.InputError, match="at least one"):
-    results.summarise([])
+@pytest.mark.parametrize(
+  ("sections", "message"), [([{}], "no method"), ([], "at least one")]
+)
+def test_nothing_is_refused(sections, message):
+  with pytest.raises(types.InputError, match=message):
+    results.summarise(sections)

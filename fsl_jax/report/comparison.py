@@ -343,7 +343,7 @@ def _figure(found: Comparison) -> figures.Figure:
       with_zero=True,
       title=title,
     ),
-    "Across: difference in accuracy, in percentage points; right of 0 "
-    f"{found.names[0]} is better; {count}. Dot: mean of the paired "
-    "differences. Bar: its 95 % interval, ± 1.96 std / √n of the differences.",
+    f"Paired differences in accuracy over {count}, in percentage points: means "
+    "with their 95 % intervals, ± 1.96 std / √n of the differences. To the "
+    f"right of 0 {found.names[0]} is better.",
   )

@@ -340,6 +340,7 @@ def hardness_figure(protocols: Sequence[Protocol]) -> figures.Figure:
         for p in protocols
       ),
     ),
-    f"Across: hardness in nats. Up: episodes of {count}. Black line: mean. "
-    "Dashed: mean of log(ways − 1), the hardness of uniform predictions.",
+    f"Histograms of the hardness of {count}, in nats. The black line is the "
+    "mean; the dashed line is the mean of log(ways − 1), the hardness of "
+    "uniform predictions.",
   )

@@ -58,8 +58,8 @@ def accuracy(summary: results.Summary) -> Figure:
 
   counts = [section.num_episodes for section in summary.sections]
   caption = (
-    f"Across: accuracy in percent, {text.episode_count(counts)}. Dot: mean. "
-    "Bar: the 95 % interval of that mean, ± 1.96 std / √n."
+    f"Mean accuracy in percent over {text.episode_count(counts)}, with its "
+    "95 % interval, ± 1.96 std / √n."
   )
   if summary.is_paired:
     caption += (
@@ -223,15 +223,14 @@ def hardness(summary: results.Summary) -> Figure | None:
       heading=heading,
       title="Accuracy against hardness",
     ),
-    f"Across: hardness in nats. Up: accuracy in percent. Markers: means with "
-    f"95 % intervals over {parts}; those of different methods are set beside "
-    "each other. Hardness is the mean log-odds, under fixed features, that a "
-    "query is classified wrongly; it does not depend on the method, and "
-    "further right is harder. Lines: least squares through a method's episodes "
-    "of all protocols. The area between a line, extended to both axes, and the "
-    "axes summarises a method, as in the paper; it extrapolates, so a method "
-    "that gains on easy episodes alone may have the smaller one."
-    + _slopes(summary),
+    "Accuracy in percent against hardness in nats. Markers are means with 95 % "
+    f"intervals over {parts}; those of different methods are placed side by "
+    "side. Hardness is the mean log-odds, under fixed features, that a query "
+    "is classified wrongly; it does not depend on the method. Lines are "
+    "least-squares fits to a method's episodes of all protocols. The area "
+    "between a line, extended to both axes, and the axes summarises a method, "
+    "as in the paper; it extrapolates, so a method that gains on easy episodes "
+    "alone may have the smaller one." + _slopes(summary),
   )
 
 
@@ -240,15 +239,15 @@ def _slopes(summary: results.Summary) -> str:
   for name, line in summary.lines.items():
     if line is None:
       continue
-    slope = f"{100 * line.line.slope:.1f}"
+    slope = f"{adapt.label(name)} {100 * line.line.slope:.1f}"
     if line.interval and all(map(math.isfinite, line.interval.slope)):
       low, high = (100 * end for end in line.interval.slope)
       slope += f" ({low:.1f} to {high:.1f})"
-    shown.append(f"{adapt.label(name)} {text.typeset(slope)}")
+    shown.append(slope)
   if not shown:
     return ""
   words = " Slopes, pp per nat, with 95 % bootstrap intervals over episodes: "
-  words += "; ".join(shown) + "."
+  words += text.typeset("; ".join(shown)) + "."
   if len(summary.sections) > 1:
     words += (
       " Slopes within a protocol differ and are often steeper; they are in "
@@ -317,12 +316,13 @@ def curves(section: results.SectionSummary) -> Figure | None:
       description="Support loss, support accuracy and query entropy per step: "
       f"{labels}.",
     ),
-    "Across: steps of adaptation. Up: cross-entropy of the support in nats, "
-    "accuracy on it in percent, entropy of the queries' predictions in nats. "
-    f"Means over {text.episode_count([section.num_episodes])} before the "
-    "update of each step, on the augmented images of that step; band: "
-    f"{svg.INTERVAL}. Entropy is missing where a method does not use the "
-    "queries. The vertical axes do not start at 0.",
+    "Cross-entropy of the support in nats, accuracy on the support in percent "
+    "and entropy of the predictions of the queries in nats, by step of "
+    f"adaptation: means over {text.episode_count([section.num_episodes])} "
+    "before the update of each step, on the augmented images of that step, "
+    f"with bands of {svg.INTERVAL}. Methods that do not use the queries have "
+    "no entropy. "
+    "The vertical axes do not start at 0.",
   )
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
@@ -107,28 +107,27 @@ def _data_uri(figure: figures.Figure) -> str:
   return f"data:image/svg+xml;base64,{encoded}"
 
 
-def _facts(values: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
-  """Single values first, then a group for every mapping among them."""
-  single = {k: _value(v) for k, v in values.items() if not _is_nested(v)}
-  groups = [("", single)] if single else []
-  return groups + [(k, _flat(v)) for k, v in values.items() if _is_nested(v)]
+def _facts(values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+  """By first key, "" for single values: leaves by the rest of their path."""
+  groups: dict[str, dict[str, str]] = {"": {}}
+  for path, leaf in _leaves(values):
+    group = path[0] if len(path) > 1 else ""
+    groups.setdefault(group, {})[".".join(path[1:] or path)] = _value(leaf)
+  return {name: facts for name, facts in groups.items() if facts}
 
 
-def _is_nested(value: Any) -> bool:
-  if isinstance(value, Mapping):
-    return True
-  return isinstance(value, (list, tuple)) and any(map(_is_nested, value))
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-  """Leaves by dotted path; places in a list count from 1."""
-  if not _is_nested(value):
-    return {prefix: _value(value)}
-  pairs = value.items() if isinstance(value, Mapping) else enumerate(value, 1)
-  found: dict[str, str] = {}
-  for key, inner in pairs:
-    found |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-  return found
+def _leaves(
+  value: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+  """Values that are no mapping; places in a list of mappings count from 1."""
+  is_list = isinstance(value, (list, tuple))
+  if is_list and any(isinstance(inner, Mapping) for inner in value):
+    value = dict(enumerate(value, 1))
+  if not isinstance(value, Mapping):
+    yield path, value
+    return
+  for key, inner in value.items():
+    yield from _leaves(inner, (*path, str(key)))
 
 
 def _value(value: Any) -> str:

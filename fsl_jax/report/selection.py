@@ -68,15 +68,15 @@ class Sheet(Exhibit):
   Attributes:
     before: [T] int in [0, N), predictions of the first method.
     after: [T] int in [0, N), predictions of the second.
-    before_name: name of the first method.
-    after_name: name of the second.
+    after_name: name of the second method.
+    before_name: name of the first.
     rule: how the episode was chosen, one sentence.
   """
 
-  before: np.ndarray = dataclasses.field(kw_only=True)
-  after: np.ndarray = dataclasses.field(kw_only=True)
+  before: np.ndarray
+  after: np.ndarray
+  after_name: str
   before_name: str = results.BASELINE
-  after_name: str = "transductive_finetune"
   rule: str = ""
 
   def __post_init__(self) -> None:
@@ -94,9 +94,7 @@ class Choice(NamedTuple):
 
 
 def both_directions(
-  section: results.Section,
-  after: str = "transductive_finetune",
-  before: str = results.BASELINE,
+  section: results.Section, after: str, before: str = results.BASELINE
 ) -> Choice:
   """The episode that shows best what a method corrects and what it breaks.
 

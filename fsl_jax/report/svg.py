@@ -61,8 +61,6 @@ _STYLE = {
   "legend.fontsize": 8.5,
   "legend.frameon": False,
   "figure.facecolor": "white",
-  "figure.titlesize": 9.5,
-  "figure.titleweight": "bold",
 }
 
 

@@ -84,7 +84,7 @@ def accuracy_along(
     panels[0].set_ylabel("Accuracy (%)")
     if paired:
       panels[1].axhline(0, color=svg.FAINT_INK, linewidth=1)
-      panels[1].set_ylabel("Minus initialisation\n(pp)")
+      panels[1].set_ylabel("Difference (pp)")
     for panel in panels:
       panel.grid()
       if not joined:
@@ -134,15 +134,16 @@ def _points(
 
 
 def caption(points: Sequence[Point], axis: str) -> str:
-  """The caption of `accuracy_along`: axes, units, n, interval."""
+  """The caption of `accuracy_along`."""
+  count = text.episode_count([p.num_episodes for p in points])
   words = (
-    f"Across: {axis[0].lower()}{axis[1:]}. Up: accuracy in percent, mean with "
-    f"its 95 % interval, {svg.INTERVAL}, "
-    f"{text.episode_count([p.num_episodes for p in points])}."
+    f"Accuracy in percent by {axis[0].lower()}{axis[1:]}: means over {count}, "
+    f"with 95 % intervals, {svg.INTERVAL}."
   )
   if any(results.BASELINE in p.methods for p in points):
     words += (
-      f" Below: accuracy minus that of {adapt.label(results.BASELINE)} on "
-      "the same episodes, in percentage points."
+      " The lower panel is the difference to "
+      f"{adapt.label(results.BASELINE)} on the same episodes, in percentage "
+      "points."
     )
   return words

@@ -7,7 +7,6 @@ views are lines of plain text, Markdown and, in the page's template, HTML.
 import functools
 import math
 import operator
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -31,8 +30,7 @@ class Cell(NamedTuple):
 
   @property
   def typeset(self) -> str:
-    """With true minus signs, as wide as the plus sign."""
-    return re.sub(r"(?<!\S)-(?=\d)", "−", self.text)
+    return text.typeset(self.text)
 
 
 class Column(NamedTuple):

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fsl_jax import adapt, results, statistics
+from fsl_jax import adapt, diagnosis, results, statistics
 from fsl_jax.report import table, text
 
 INTERVAL = "± is 1.96 std / sqrt(n), std of the population over n episodes"
@@ -138,7 +138,7 @@ def _share(fraction: float) -> table.Cell:
   return found._replace(text=found.text.replace("n/a", ""))
 
 
-def _ways(found: results.Behaviour) -> table.Cell:
+def _ways(found: diagnosis.Means) -> table.Cell:
   ways = [found.effective_ways, found.true_effective_ways]
   shown = " of ".join(text.number(value, 2) for value in ways)
   return table.Cell(shown, ways[0])

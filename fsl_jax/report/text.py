@@ -1,6 +1,7 @@
 """Numbers and headings in words. Percent exists only in this package."""
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -66,8 +67,8 @@ def p_phrase(p: float) -> str:
 
 
 def typeset(words: str) -> str:
-  """With a true minus sign, as wide as the plus sign."""
-  return words.replace("-", "−")
+  """With true minus signs, as wide as the plus sign, before numbers."""
+  return re.sub(r"(?<!\w)-(?=\d)", "−", words)
 
 
 def wrap(words: str) -> str:
