@@ -27,6 +27,7 @@ from fsl_jax import (
 )
 from fsl_jax.data import description
 
+_STATISTICS = "base_statistics"  # a collection of variables
 _MOST_IMAGES = 300  # of an episode that is shown
 _OWN_NOTE = (
   "Hardness is that of the checkpoint's own base-class logits, so areas "
@@ -112,6 +113,12 @@ def evaluated(
   episode."""
   if not plan.methods:
     raise types.InputError("no method was named")
+  for name in plan.methods:
+    if adapt.entry(name).needs_base_statistics and _STATISTICS not in variables:
+      raise types.InputError(
+        f"{name} needs statistics of the base classes, {_STATISTICS}, which "
+        "the checkpoint does not hold"
+      )
   backbone = backbones.create(**meta["backbone"])
   methods = _methods(plan, backbone)
   dataset = plan.sources[0].dataset
@@ -155,9 +162,9 @@ def evaluated(
       backbone, variables, images, cache_dir=command_line.cache_dir("features")
     )
     backbone = backbones.identity(num_logits=backbone.num_classes)
-    variables = backbone.init(
-      jax.random.key(0), jnp.asarray(dataset.images[:1])
-    )
+    sample = jnp.asarray(dataset.images[:1])
+    kept = {k: v for k, v in variables.items() if k == _STATISTICS}
+    variables = {**backbone.init(jax.random.key(0), sample), **kept}
     methods = _methods(plan, backbone)
   sections = [
     evaluate.run_many(
