@@ -27,7 +27,6 @@ from fsl_jax import (
 )
 from fsl_jax.data import description
 
-_STATISTICS = "base_statistics"  # a collection of variables
 _MOST_IMAGES = 300  # of an episode that is shown
 _OWN_NOTE = (
   "Hardness is that of the checkpoint's own base-class logits, so areas "
@@ -113,12 +112,6 @@ def evaluated(
   episode."""
   if not plan.methods:
     raise types.InputError("no method was named")
-  for name in plan.methods:
-    if adapt.entry(name).needs_base_statistics and _STATISTICS not in variables:
-      raise types.InputError(
-        f"{name} needs statistics of the base classes, {_STATISTICS}, which "
-        "the checkpoint does not hold"
-      )
   backbone = backbones.create(**meta["backbone"])
   methods = _methods(plan, backbone)
   dataset = plan.sources[0].dataset
@@ -163,7 +156,7 @@ def evaluated(
     )
     backbone = backbones.identity(num_logits=backbone.num_classes)
     sample = jnp.asarray(dataset.images[:1])
-    kept = {k: v for k, v in variables.items() if k == _STATISTICS}
+    kept = {k: v for k, v in variables.items() if k == "base_statistics"}
     variables = {**backbone.init(jax.random.key(0), sample), **kept}
     methods = _methods(plan, backbone)
   sections = [
