@@ -155,9 +155,9 @@ def evaluated(
       backbone, variables, images, cache_dir=command_line.cache_dir("features")
     )
     backbone = backbones.identity(num_logits=backbone.num_classes)
-    variables = backbone.init(
-      jax.random.key(0), jnp.asarray(dataset.images[:1])
-    )
+    sample = jnp.asarray(dataset.images[:1])
+    kept = {k: v for k, v in variables.items() if k == "base_statistics"}
+    variables = {**backbone.init(jax.random.key(0), sample), **kept}
     methods = _methods(plan, backbone)
   sections = [
     evaluate.run_many(

@@ -6,6 +6,7 @@ import math
 import pathlib
 import re
 
+import made_results
 import numpy as np
 import pytest
 from reproduction import cells, cost, outcome, programme, store, work
@@ -276,43 +277,29 @@ class TestCost:
     assert tft == pytest.approx(6.3e16, rel=0.05)
 
 
-def _result(
-  job: cells.Job, accuracy: list[float], hardness: list[float]
-) -> types.EvalResult:
-  n = len(accuracy)
-  return types.EvalResult(
-    method=job.variant.method,
-    query_use="none",
+def _measured_job(
+  job: cells.Job, accuracy: list[float], hardness: list[float] | None = None
+) -> work.Measured:
+  if hardness is None:
+    hardness = [1.0] * len(accuracy)
+  result = made_results.result(
+    job.variant.method,
+    accuracy,
     protocol=job.protocol._asdict(),
-    protocol_name="5-way 1-shot",
-    protocol_text="15 queries a class",
-    index=np.arange(n),
-    digests=np.arange(n).astype(str),
-    class_ids=np.tile(np.arange(5), (n, 1)),
-    labels=np.tile(np.arange(5), (n, 1)),
-    accuracy=np.asarray(accuracy),
-    hardness=np.asarray(hardness),
-    predictions=np.zeros((n, 5), int),
-    initial_predictions=np.zeros((n, 5), int),
-    support_accuracy=np.ones(n),
-    curves={},
+    index=np.arange(len(accuracy)),
+    hardness=hardness,
   )
+  return work.Measured(job, result, pathlib.Path("nowhere"))
 
 
 def _measured(target: str, **accuracies: list[float]) -> list[work.Measured]:
   """The 5-way jobs, each with these accuracies, hardness 1, 2, 3, ..."""
   return [
-    work.Measured(
-      job,
-      _result(
-        job,
-        accuracies[job.variant.name],
-        list(range(1, len(accuracies[job.variant.name]) + 1)),
-      ),
-      pathlib.Path("nowhere"),
-    )
+    _measured_job(job, found, list(range(1, len(found) + 1)))
     for job in _cell(target).jobs
-    if job.variant.name in accuracies and job.protocol.ways == 5
+    if job.protocol.ways == 5
+    for found in [accuracies.get(job.variant.name)]
+    if found
   ]
 
 
@@ -328,29 +315,18 @@ class TestOutcome:
     assert row["difference"] == pytest.approx(60 - row["paper"]["mean"])
     assert row["verdict"] == "none"
 
-  def test_verdict_needs_the_full_budget_and_its_episodes(self):
+  def test_verdict_needs_the_full_budget_and_its_finite_episodes(self):
     network = cells.Network("cifar_fs", "wrn_28_10", "train")
     cell = _cell("table1", network)
     job = next(j for j in cell.jobs if j.variant.is_transductive)
-    rng = np.random.default_rng(0)
-    accuracy = np.clip(rng.normal(0.7658, 0.1, 1000), 0, 1)
 
-    def word(n, budget):
-      result = _result(job, list(accuracy[:n]), [1.0] * n)
-      measured = work.Measured(job, result, pathlib.Path("nowhere"))
-      return outcome.row(cell, budget, measured)["verdict"]
+    def word(accuracy, budget):
+      return outcome.row(cell, budget, _measured_job(job, accuracy))["verdict"]
 
-    assert word(1000, _FULL) == "reproduced"
-    assert word(999, _FULL) == "none"
-    assert word(1000, _QUICK) == "none"
-
-  def test_lost_episodes_do_not_count_for_a_verdict(self):
-    network = cells.Network("cifar_fs", "wrn_28_10", "train")
-    cell = _cell("table1", network)
-    job = next(j for j in cell.jobs if j.variant.is_transductive)
-    result = _result(job, [0.7658] * 999 + [math.nan], [1.0] * 1000)
-    measured = work.Measured(job, result, pathlib.Path("nowhere"))
-    assert outcome.row(cell, _FULL, measured)["verdict"] == "none"
+    assert word([0.7658] * 1000, _FULL) == "reproduced"
+    assert word([0.7658] * 999, _FULL) == "none"
+    assert word([0.7658] * 999 + [math.nan], _FULL) == "none"
+    assert word([0.7658] * 1000, _QUICK) == "none"
 
   def test_paired_by_hand_on_the_episodes_that_both_met(self):
     measured = _measured(
@@ -386,10 +362,7 @@ class TestOutcome:
   def test_validation_classes_are_not_compared_with_the_paper(self):
     cell = _cell("ablation", ablation="joint")
     job = cell.jobs[1]
-    measured = work.Measured(
-      job, _result(job, [0.5] * 3, [1.0] * 3), pathlib.Path("nowhere")
-    )
-    row = outcome.row(cell, _FULL, measured)
+    row = outcome.row(cell, _FULL, _measured_job(job, [0.5] * 3))
     assert row["paper"] is None
     assert row["reason"] == "the paper's is of novel classes"
 

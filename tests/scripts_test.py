@@ -43,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     [sys.executable, str(script), data, f"--run_dir={demo}", *_DEMO],
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=600,
     env=os.environ
     | {
       "XLA_FLAGS": helpers.HARDLY_OPTIMISED,

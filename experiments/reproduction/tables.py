@@ -14,27 +14,21 @@ from reproduction import wording
 from reproduction.wording import number, plus_minus
 
 _CELL = "data, network, trained on"
-_ACCURACY = (
-  "Accuracy in percent: mean ± 1.96 std / √n over n episodes (std over "
-  "episodes)."
-)
 
 
-class _Reasons:
-  """Numbers the reasons for which there is no verdict, for notes below."""
-
-  def __init__(self) -> None:
-    self._numbers: dict[str, int] = {}
-
-  def verdict(self, row: Mapping[str, Any]) -> str:
-    if row["verdict"] != "none":
-      return row["verdict"]
-    reason = row["reason"]
-    return f"none ({self._numbers.setdefault(reason, len(self._numbers) + 1)})"
-
-  def note(self) -> str:
-    reasons = "; ".join(f"({n}) {why}" for why, n in self._numbers.items())
-    return f"No verdict: {reasons}." if reasons else ""
+def _verdicts(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+  """The verdict of each row; where there is none, the number of its reason in
+  the note that is also returned."""
+  reasons = [row["reason"] for row in rows if row["verdict"] == "none"]
+  numbers = {why: n for n, why in enumerate(dict.fromkeys(reasons), 1)}
+  words = [
+    f"none ({numbers[row['reason']]})"
+    if row["verdict"] == "none"
+    else row["verdict"]
+    for row in rows
+  ]
+  note = "; ".join(f"({n}) {why}" for why, n in numbers.items())
+  return words, f"No verdict: {note}." if note else ""
 
 
 def of_cell(result: wording.Result) -> str:
@@ -54,34 +48,29 @@ def outcomes(results: Sequence[wording.Result], target: str) -> str:
   found = wording.of(results, target)
   if not found:
     return wording.nothing(target)
-  reasons = _Reasons()
-  is_table1 = target == "table1"
-
-  def line(place, row):
-    protocol = [str(row[key]) for key in ("ways", "shots", "queries")]
-    method = wording.method(row)
-    ours = plus_minus(row["mean"], row["ci95"])
-    return [
-      *(place, *([method, protocol[1]] if is_table1 else [*protocol, method])),
-      f"{ours} ({number(row['std'], '.1f')})",
-      wording.episodes(row),
-      _paper(row["paper"]),
-      "" if row["difference"] is None else wording.signed(row["difference"]),
-      reasons.verdict(row),
-    ]
-
-  lines = [
-    line(place, row)
-    for result in found
-    for place, row in wording.placed(result, result["rows"])
-  ]
-  head = ["method", "shots"]
-  if not is_table1:
-    head = ["ways", "shots", "queries", "method"]
+  placed = wording.placed(found, "rows")
+  verdicts, note = _verdicts([row for _, row in placed])
+  is_table1 = target == "table1"  # always 5 ways, 15 queries
   return wording.table(
-    [_CELL, *head, "ours, %", "n", "paper, %", "difference", "verdict"],
-    lines,
-    *(_ACCURACY, _query_use(found), reasons.note()),
+    [
+      *(_CELL, "method", "ways", "shots", "queries", "ours, %", "n"),
+      *("paper, %", "difference", "verdict"),
+    ],
+    [
+      [
+        *(place, wording.method(row), "" if is_table1 else str(row["ways"])),
+        *(str(row["shots"]), "" if is_table1 else str(row["queries"])),
+        f"{plus_minus(row['mean'], row['ci95'])} ({number(row['std'], '.1f')})",
+        wording.episodes(row),
+        _paper(row["paper"]),
+        "" if row["difference"] is None else wording.signed(row["difference"]),
+        verdict,
+      ]
+      for (place, row), verdict in zip(placed, verdicts, strict=True)
+    ],
+    "Accuracy in percent: mean ± 1.96 std / √n over n episodes (std over "
+    "episodes).",
+    *(_query_use(found), note),
   )
 
 
@@ -97,29 +86,28 @@ def paired(results: Sequence[wording.Result], target: str = "table1") -> str:
   found = wording.of(results, target)
   if not found:
     return wording.nothing(target)
-  reasons = _Reasons()
-  lines = [
-    [
-      place,
-      " minus ".join(wording.short(pair[k]) for k in ("variant", "against")),
-      str(pair["shots"]),
-      wording.signed(pair["mean"], pair["ci95"]),
-      f"{pair['num_episodes']:,}",
-      ""
-      if pair["paper"] is None
-      else wording.published(wording.signed(pair["paper"]), pair["verified"]),
-      reasons.verdict(pair),
-    ]
-    for result in found
-    for place, pair in wording.placed(result, result["paired"])
-  ]
+  placed = wording.placed(found, "paired")
+  verdicts, note = _verdicts([pair for _, pair in placed])
   return wording.table(
     [_CELL, "difference", "shots", "ours, points", "n", "paper", "verdict"],
-    lines,
+    [
+      [
+        place,
+        " minus ".join(wording.short(pair[k]) for k in ("variant", "against")),
+        str(pair["shots"]),
+        wording.signed(pair["mean"], pair["ci95"]),
+        f"{pair['num_episodes']:,}",
+        ""
+        if pair["paper"] is None
+        else wording.published(wording.signed(pair["paper"]), pair["verified"]),
+        verdict,
+      ]
+      for (place, pair), verdict in zip(placed, verdicts, strict=True)
+    ],
     "Mean ± 1.96 std / √n of the differences over the same n episodes. SBI: "
     "support-based initialisation, FT: fine-tuning, TFT: transductive "
     "fine-tuning.",
-    reasons.note(),
+    note,
   )
 
 
@@ -139,8 +127,8 @@ def readme(results: Sequence[wording.Result]) -> str:
   for result in found:
     methods = {row["variant"]: wording.method(row) for row in result["rows"]}
     known = result["backbone"] == "wrn_28_10"
-    for place, variant in wording.placed(result, list(methods)):
-      line, counts = [place, methods[variant]], []
+    for position, (variant, method) in enumerate(methods.items()):
+      line, counts = [wording.cell(result) * (not position), method], []
       for row in _at_shots(result["rows"], variant):
         if row is None:
           line += ["", ""]
@@ -226,7 +214,7 @@ def lines(results: Sequence[wording.Result]) -> str:
     [
       cells(place, result, line)
       for result in found
-      for place, line in wording.placed(result, result["lines"])
+      for place, line in wording.placed([result], "lines")
     ],
     f"Hardness by the {wording.listed(r['hardness'] for r in found)}, at the "
     "size of the data; the paper's area, in brackets, is of the hardness by a "
@@ -315,7 +303,7 @@ def compute(results: Sequence[wording.Result]) -> str:
         wording.listed(result["provenance"]["devices"]),
       ]
       for result in found
-      for place, time in wording.placed(result, result["times"])
+      for place, time in wording.placed([result], "times")
     ],
   )
 

@@ -168,11 +168,12 @@ def listed(values: Iterable[str]) -> str:
   return ", ".join(dict.fromkeys(values))
 
 
-def placed(result: Result, rows: Sequence[Any]) -> list[Any]:
-  """Each row with its cell's name, which is shown in the first alone."""
+def placed(results: Sequence[Result], key: str) -> list[tuple[str, Any]]:
+  """Each row of `key` with its cell's name, shown in the first alone."""
   return [
-    (cell(result) if number == 0 else "", row)
-    for number, row in enumerate(rows)
+    (cell(result) if position == 0 else "", row)
+    for result in results
+    for position, row in enumerate(result[key])
   ]
 
 
