@@ -480,6 +480,9 @@ class Adapter(NamedTuple):
   query_use: str  # which query information is used: "none" is inductive
   config: Mapping[str, Any] | None = None  # its options, as JSON values
   streamable: Streamable | None = None  # if it is
+  # Raises InputError for tasks that the method cannot take (one, or several
+  # with a leading B), where values can be looked at. None: it takes all.
+  check: Callable[[Task], None] | None = None
 
   def __hash__(self) -> int:
     """Hash of the functions, since `config` is a dict."""

@@ -142,7 +142,7 @@ def _compiled(
   del text
 
   def check(*arguments, **named):
-    run.check(named["task"] if "task" in named else arguments[-1])
+    run.check(named["task"] if "task" in named else arguments[-1], adapter)
 
   def compiled(function, check=lambda *arguments, **named: None):
     return programs.Checked(function, check, inline=True)

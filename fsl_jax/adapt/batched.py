@@ -83,5 +83,6 @@ def compile(
     return function(key, variables, tasks, indices)
 
   return programs.Checked(
-    batched, lambda key, variables, tasks, indices: run_lib.check(tasks)
+    batched,
+    lambda key, variables, tasks, indices: run_lib.check(tasks, adapter),
   )

@@ -63,17 +63,24 @@ def fit(support: frozen_features.Support, c: float) -> Linear:
   def probabilities(head):
     return jnp.where(mask[:, None], jax.nn.softmax(masked(head(x))), 0)
 
-  def adjoint(residual, weight):
-    """Of the linear map of a head to its logits, plus the penalty's part."""
-    return Linear(c * residual.T @ x + weight, c * residual.sum(0))
+  # The same bias for all classes changes no probability; without a second
+  # penalty on the sum of the biases, which is 0 at the optimum, rounding would
+  # decide on it.
+  def adjoint(residual, head):
+    """Of the linear map of a head to its logits, plus those of the penalties,
+    whose Hessian is the same map."""
+    tie = jnp.where(present, head.bias, 0).sum()
+    bias = c * residual.sum(0) + jnp.where(present, tie, 0)
+    return Linear(c * residual.T @ x + head.weight, bias)
 
   def gradient(head):
-    return adjoint(probabilities(head) - y, head.weight)
+    return adjoint(probabilities(head) - y, head)
 
   def objective(head):
     values = losses.cross_entropy(masked(head(x)), y.argmax(-1))
     loss = jnp.where(mask, values, 0).sum()
-    return c * loss + jnp.square(head.weight).sum() / 2
+    tie = jnp.where(present, head.bias, 0).sum()
+    return c * loss + (jnp.square(head.weight).sum() + tie**2) / 2
 
   def largest(tree):
     leaves = jax.tree.leaves(tree)
@@ -93,7 +100,7 @@ def fit(support: frozen_features.Support, c: float) -> Linear:
     def hessian(direction):
       change = p * direction(x)
       change = change - p * change.sum(-1, keepdims=True)
-      return adjoint(change, direction.weight)
+      return adjoint(change, direction)
 
     direction, _ = jax.scipy.sparse.linalg.cg(
       hessian, gradient(head), tol=1e-6, maxiter=200

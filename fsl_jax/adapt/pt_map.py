@@ -23,9 +23,9 @@ POWER_EPSILON = 1e-6
 class PtNcmConfig(frozen_features.Config):
   """The power transform has exponent 1/2."""
 
-  # sqrt(x + 1e-6) is not defined for negative features: "refuse" makes all
-  # logits of such an episode NaN, which counts as diverged; "signed" is
-  # sign(x) sqrt(|x|), as in the code of iLPC.
+  # sqrt(x + 1e-6) is not defined for negative features: "refuse" raises for
+  # cached ones, and makes the logits NaN where a network computes them, which
+  # counts as diverged; "signed" is sign(x) sqrt(|x|), as in the code of iLPC.
   negative: Literal["refuse", "signed"] = "refuse"
 
   def __post_init__(self) -> None:
@@ -145,6 +145,30 @@ def _plan(config, queries, mask, means, present):
   )
 
 
+def _check(backbone, config, name):
+  """The `check` of an adapter: whether cached features are at least 0."""
+
+  def check(tasks):
+    for part in ("support", "query"):
+      images = getattr(tasks, f"{part}_images")
+      mask = getattr(tasks, f"{part}_mask")
+      if not types.is_concrete(images, mask):
+        continue
+      images, mask = jax.device_get((images, mask))
+      outputs, _ = backbone.apply(
+        {"batch_stats": {}}, images[mask], train=False
+      )
+      lowest = outputs.features.min(initial=0)
+      if lowest < 0:
+        raise types.InputError(
+          f"{name} takes the square root of features, and the {part} features "
+          f'go down to {lowest:.3g}; expected at least 0, or negative="signed"'
+        )
+
+  is_cached = backbone.name == "identity"
+  return check if is_cached and config.negative == "refuse" else None
+
+
 def _extractor(backbone, config, name):
   return frozen_features.Extractor(backbone, config.micro_batch, "un", name)
 
@@ -181,6 +205,7 @@ def nearest_mean(
     0,
     name,
     "all jointly: mean of the queries",
+    check=_check(backbone, config, name),
   )
 
 
@@ -222,6 +247,7 @@ def optimal_transport(
     0,
     name,
     f"all jointly: {used}",
+    check=_check(backbone, config, name),
   )
 
 

@@ -52,14 +52,16 @@ def diagnosed(
   return _program(_diagnosed, adapter)(key, variables, task)
 
 
-def check(tasks: types.Task) -> None:
+def check(tasks: types.Task, adapter: types.Adapter | None = None) -> None:
   """Checks the values of tasks, unless they are traced.
 
   Args:
     tasks: one, or several with a leading B.
+    adapter: the method, whose own check is made too.
 
   Raises:
-    InputError: for labels outside [0, N), or float images in [0, 255].
+    InputError: for labels outside [0, N), float images in [0, 255], or what the
+      method cannot take.
   """
   types.check_labels(
     "support_labels", tasks.support_labels, tasks.support_mask, tasks.num_ways
@@ -67,6 +69,8 @@ def check(tasks: types.Task) -> None:
   for name in ("support", "query"):
     images = getattr(tasks, f"{name}_images")
     augment.check_normalised(f"{name}_images", images)
+  if adapter is not None and adapter.check is not None:
+    adapter.check(tasks)
 
 
 @programs.kept
@@ -74,7 +78,7 @@ def _program(function: Any, adapter: types.Adapter) -> Any:
   # Inlined, so that it is the same in a program of many episodes.
   return programs.Checked(
     functools.partial(function, adapter),
-    lambda key, variables, task: check(task),
+    lambda key, variables, task: check(task, adapter),
     inline=True,
   )
 
