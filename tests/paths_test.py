@@ -3,7 +3,6 @@
 import ast
 import pathlib
 
-import numpy as np
 import pytest
 
 import fsl_jax as fsl
@@ -122,5 +121,4 @@ def test_flags_of_scripts_are_checked():
       elif kind == "DEFINE_string":
         assert not str(name).endswith(("dir", "file", "path", "weights")), name
         assert name not in ("checkpoint", "episodes", "output", "source")
-  assert len(found) > 15
-  assert np.all(np.isin(["run_dir", "data_dir", "output", "source"], found))
+  assert {"run_dir", "data_dir", "output", "source"} <= set(found)
