@@ -4,7 +4,7 @@ import collections
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from fsl_jax import types
 from fsl_jax.data import class_lists, download, listing, pictures
@@ -69,21 +69,34 @@ the split of Vinyals et al. by character: 1,028 base, 172 val, 423 novel.
   def find(self) -> listing.Listing:
     assert self.source is not None
     known = class_lists.load("omniglot")
-    halves = [self._half(*place) for place in self._places()]
-    counts: dict[str, int] = collections.Counter()
-    for drawing in _drawings(halves):
-      counts[drawing.class_name] += 1
+    by_class: dict[str, list[listing.Entry]] = collections.defaultdict(list)
+    forms = []
+    for top, above, half in self._places():
+      form, place, folder = self._opened(top, tree.join(above, half))
+      forms.append(form)
+      for file in place.walk(folder):
+        if match := _DRAWING.fullmatch(file.name):
+          alphabet, character, base = match.groups()
+          name = f"{alphabet}/{character}"
+          by_class[name].append(
+            listing.Entry(name, f"{half}/{name}/{base}", file.where, alphabet)
+          )
     num_images = {
-      split: {name: counts.pop(name, 0) for name in known[split]}
+      split: {name: len(by_class[name]) for name in known[split]}
       for split in listing.SPLITS
     }
+    expected = {name for names in num_images.values() for name in names}
     problems = [
-      f"class {name} has {count} drawings, expected {self.IMAGES_PER_CLASS}"
-      for expected in num_images.values()
-      for name, count in expected.items()
-      if count != self.IMAGES_PER_CLASS
+      f"class {name} has {len(by_class[name])} drawings, expected "
+      f"{self.IMAGES_PER_CLASS}"
+      for name in sorted(expected)
+      if len(by_class[name]) != self.IMAGES_PER_CLASS
     ]
-    problems += [f"class {name} is no class of Omniglot" for name in counts]
+    problems += [
+      f"class {name} is no class of Omniglot"
+      for name in by_class
+      if name not in expected
+    ]
     if problems:
       raise types.InputError(
         f"{self.source} is not the whole of Omniglot: "
@@ -91,14 +104,12 @@ the split of Vinyals et al. by character: 1,028 base, 172 val, 423 novel.
       )
 
     def entries(split: str) -> Iterator[listing.Entry]:
-      for drawing in _drawings(halves):
-        if drawing.class_name in num_images[split]:
-          yield listing.Entry(
-            drawing.class_name, drawing.id, drawing.picture, drawing.alphabet
-          )
+      for name in num_images[split]:
+        yield from by_class[name]
 
-    forms = dict.fromkeys(half.form for half in halves)
-    return listing.Listing(" and ".join(forms), num_images, entries)
+    return listing.Listing(
+      " and ".join(dict.fromkeys(forms)), num_images, entries
+    )
 
   def _places(self) -> list[tuple[tree.Tree, str, str]]:
     """The places of the halves: tree, folder in it, half.
@@ -126,41 +137,17 @@ the split of Vinyals et al. by character: 1,028 base, 172 val, 423 novel.
       "as folders or zips, in it"
     )
 
-  def _half(self, top: tree.Tree, folder: str, half: str) -> "_Half":
-    inside = tree.join(folder, half)
+  def _opened(self, top: tree.Tree, inside: str) -> tuple[str, tree.Tree, str]:
+    """Form, tree and folder of a half, which is a folder or a zip file."""
     archive = top.get(f"{inside}.zip")
     # A zip file is preferred, since an unpacked folder may be incomplete.
     if archive is None:
-      return _Half(half, f"folders in a {top.kind}", top, inside)
+      return f"folders in a {top.kind}", top, inside
     path = pathlib.Path(archive.where.path)
     if top.kind != "folder":
-      path = pathlib.Path(self.scratch) / f"{half}.zip"
+      path = self.scratch / archive.base
       path.write_bytes(tree.read(archive.where))
-    return _Half(half, "official zips", tree.open_tree(path, self.scratch), "")
-
-
-class _Half(NamedTuple):
-  name: str
-  form: str
-  place: tree.Tree
-  folder: str
-
-
-class _Drawing(NamedTuple):
-  class_name: str
-  id: str
-  picture: listing.Picture
-  alphabet: str
-
-
-def _drawings(halves: list[_Half]) -> Iterator[_Drawing]:
-  for half in halves:
-    for file in half.place.walk(half.folder):
-      match = _DRAWING.fullmatch(file.name)
-      if match:
-        alphabet, character, base = match.groups()
-        name = f"{alphabet}/{character}"
-        yield _Drawing(name, f"{half.name}/{name}/{base}", file.where, alphabet)
+    return "official zips", tree.open_tree(path, self.scratch), ""
 
 
 def _names(place: tree.Tree, folder: str) -> list[str]:
