@@ -83,6 +83,7 @@ def working_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
 
   The folder of a process that was killed is removed by the next call; its
   lock, which ended with the process, tells it from the folder of a running one.
+  Where there are no locks, it is left.
 
   Args:
     parent: made if it is missing.
@@ -92,20 +93,18 @@ def working_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
   """
   parent.mkdir(parents=True, exist_ok=True)
   with contextlib.ExitStack() as stack:
-    # Otherwise another process could take a folder that is made but not yet
-    # locked for that of a killed process.
-    with held(parent, wait=True):
+    with contextlib.ExitStack() as briefly:
+      # Otherwise another process could take a folder that is made but not yet
+      # locked for that of a killed process.
+      with contextlib.suppress(OSError):
+        briefly.enter_context(held(parent, wait=True))
       for left in parent.glob(f"{_UNFINISHED}*"):
-        # PermissionError: it belongs to another user.
-        with (
-          contextlib.suppress(
-            BlockingIOError, FileNotFoundError, PermissionError
-          ),
-          held(left),
-        ):
+        # It may be locked, removed meanwhile, or of another user.
+        with contextlib.suppress(OSError), held(left):
           shutil.rmtree(left, ignore_errors=True)
       place = pathlib.Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=parent))
-      stack.enter_context(held(place))
+      with contextlib.suppress(OSError):
+        stack.enter_context(held(place))
     try:
       yield place
     finally:
@@ -122,10 +121,13 @@ def held(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
 
   Raises:
     BlockingIOError: if another process holds it, unless `wait`.
+    OSError: if it cannot be opened, or there are no locks.
   """
   descriptor = os.open(folder, os.O_RDONLY)
   try:
-    if not _lock(descriptor, wait=wait):
+    if not filelock.lock_descriptor(
+      descriptor, blocking=wait, poll_interval=0.01
+    ):
       raise BlockingIOError(f"{folder} is locked by another process")
     yield
   finally:
@@ -133,22 +135,18 @@ def held(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def _lock_soon(descriptor: int) -> bool:
-  """False if another process has the lock for longer than `holder` takes it."""
+  """False if another process has the lock for longer than `holder` takes it.
+
+  True, too, where there are no locks.
+  """
   for pause_s in _PAUSES_S:
-    if _lock(descriptor):
+    try:
+      if filelock.lock_descriptor(descriptor, blocking=False):
+        return True
+    except OSError:  # not on this system or file system
       return True
     time.sleep(pause_s)
   return False
-
-
-def _lock(descriptor: int, *, wait: bool = False) -> bool:
-  """False if another process has the lock; True too where there are none."""
-  try:
-    return filelock.lock_descriptor(
-      descriptor, blocking=wait, poll_interval=0.01
-    )
-  except OSError:  # not on this system or file system
-    return True
 
 
 def _read(descriptor: int) -> str:

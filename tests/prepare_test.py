@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import errno
 import gc
 import json
 import os
@@ -478,6 +479,18 @@ class TestWorkingFolder:
       return real(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", refuse)
+    with folder_lock.working_folder(tmp_path) as place:
+      assert place.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == [".unfinished-other"]
+
+  def test_without_locks_all_are_left(self, tmp_path, monkeypatch):
+    """As on some network file systems."""
+
+    def unsupported(*_, **__):
+      raise OSError(errno.ENOLCK, "no locks available")
+
+    (tmp_path / ".unfinished-other").mkdir()
+    monkeypatch.setattr(folder_lock.filelock, "lock_descriptor", unsupported)
     with folder_lock.working_folder(tmp_path) as place:
       assert place.is_dir()
     assert [path.name for path in tmp_path.iterdir()] == [".unfinished-other"]
