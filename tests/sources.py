@@ -125,3 +125,25 @@ def refusal(builder_class, source, tmp_path, **attributes):
     read_all()
   assert "\n" not in str(caught.value)
   return str(caught.value)
+
+
+def check_images(found, expected, groups=None):
+  """Every image is there once, in its own class, with an id of its own.
+
+  Args:
+    found: the listing.
+    expected: pixels of all images, by split and class in label order.
+    groups: by class, if they have one.
+  """
+  names = {split: tuple(classes) for split, classes in expected.items()}
+  assert found.class_names == names
+  for split, classes in expected.items():
+    assert found.num_images[split] == {n: len(of) for n, of in classes.items()}
+    left = {(n, image.tobytes()) for n, of in classes.items() for image in of}
+    ids = set()
+    for entry in found.entries(split):
+      left.remove((entry.class_name, pixels(entry.picture).tobytes()))
+      assert entry.group == (groups or {}).get(entry.class_name, "")
+      ids.add(entry.id)
+    assert not left
+    assert len(ids) == sum(found.num_images[split].values())

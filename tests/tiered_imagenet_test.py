@@ -113,21 +113,12 @@ _FORMS = {
 
 
 def _check(found):
-  """Every image is there, once, as its own class, whatever the form."""
-  assert found.class_names == _BY_SPLIT
+  images = {
+    split: {n: [_pixels(n, i) for i in range(_num_images(n))] for n in names}
+    for split, names in _BY_SPLIT.items()
+  }
   groups = {entry.wnid: entry.group for entry in _CLASSES}
-  for split, names in _BY_SPLIT.items():
-    assert found.num_images[split] == {n: _num_images(n) for n in names}
-    expected = {(n, i) for n in names for i in range(_num_images(n))}
-    ids = set()
-    for entry in found.entries(split):
-      red, green, blue = sources.pixels(entry.picture)[0, 0].tolist()
-      assert _ALL[green * 256 + blue] == entry.class_name
-      assert entry.group == groups[entry.class_name]
-      expected.remove((entry.class_name, red - 200))
-      ids.add(entry.id)
-    assert not expected
-    assert len(ids) == sum(found.num_images[split].values())
+  sources.check_images(found, images, groups)
 
 
 @pytest.fixture(scope="module", params=_FORMS)
