@@ -151,7 +151,9 @@ def _key(
   value = {
     "format": _FORMAT,
     "variables": checkpoint.digest(variables),
-    "backbone": backbone.config and {**backbone.config},
+    # Wherever the weights come from: their digest is above.
+    "backbone": backbone.config
+    and {k: v for k, v in backbone.config.items() if k != "weights"},
     # In float32, as files of earlier versions have them.
     "mean": np.asarray(backbone.preprocess.mean, np.float32).tolist(),
     "std": np.asarray(backbone.preprocess.std, np.float32).tolist(),

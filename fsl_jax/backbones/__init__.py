@@ -162,13 +162,12 @@ def _functions(
   def check(images):
     shape = list(images.shape)
     if image_size_px is None:
-      good = len(shape) == 4 and min(shape[1:3]) >= MIN_SIZE_PX
       expected = f"[M, H, W, 3] images of at least {MIN_SIZE_PX} px"
-      good &= shape[-1] == 3
+      fits = shape[3:] == [3] and min(shape[1:3]) >= MIN_SIZE_PX
     else:
-      good = len(shape) == 4 and shape[1:3] == [image_size_px] * 2
       expected = f"[M, {image_size_px}, {image_size_px}, C] images"
-    if not good:
+      fits = len(shape) == 4 and shape[1:3] == [image_size_px] * 2
+    if not fits:
       raise types.InputError(f"{name} takes {expected}, got {shape}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise types.InputError(
