@@ -101,17 +101,7 @@ def create(
     raise types.unknown_name("backbone", name, _NETWORKS)
   network = _NETWORKS[name]
   if network.source is None:
-    for what, value in (
-      ("num_classes", num_classes),
-      ("image_size_px", image_size_px),
-    ):
-      if value is None:
-        raise types.InputError(f"{name} needs {what}")
-    if weights is not None:
-      raise types.InputError(
-        f"{name} has no published weights; expected weights=None, got "
-        f"{weights!r}"
-      )
+    _check_without_weights(name, num_classes, image_size_px, weights)
   num_classes = 1000 if num_classes is None else num_classes
   if image_size_px is not None:
     types.check_size_px("image_size_px", image_size_px, at_least=MIN_SIZE_PX)
@@ -150,6 +140,17 @@ def create(
     preprocess,
     network.has_batch_stats,
   )
+
+
+def _check_without_weights(name, num_classes, image_size_px, weights) -> None:
+  """Raises InputError for what only published weights make optional."""
+  if num_classes is None or image_size_px is None:
+    missing = "num_classes" if num_classes is None else "image_size_px"
+    raise types.InputError(f"{name} needs {missing}")
+  if weights is not None:
+    raise types.InputError(
+      f"{name} has no published weights; expected weights=None, got {weights!r}"
+    )
 
 
 @programs.kept
