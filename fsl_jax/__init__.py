@@ -9,13 +9,13 @@ The map, in the order in which data flows:
   adapt      few-shot methods                       -> types.Adapter
   evaluate   methods on the same episodes           -> types.EvalResult
   features   outputs of a frozen network, cached    -> types.ClassIndexed
-  hardness   how hard an episode is; dataset_hardness a whole split
-  extractors networks of others that hardness goes by
+  hardness   of an episode; dataset_hardness of a whole split
+  extractors networks trained by others, for hardness
   statistics intervals, paired tests, pooling
-  diagnosis  what adaptation did to predictions
+  diagnosis  predictions before and after adaptation
   results    the summary of a run: every number of it
   report     tables, figures, one page
-  checkpoint, run_folder   what is kept on disk
+  checkpoint, run_folder   files on disk
   devices    one or many, of one host or many
 """
 

@@ -5,7 +5,8 @@ program: every process runs all of it in the same order, holds its own rows of
 a batch, and process 0 alone writes files.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -100,6 +101,23 @@ def gather(mesh: jax.sharding.Mesh, tree: Any) -> Any:
 
 def _same(tree):
   return tree
+
+
+def pipelined(
+  function: Callable[[Any], Any], batches: Iterable[Any]
+) -> Iterator[Any]:
+  """`function(batch)` of each batch as NumPy, in order.
+
+  A batch is read and dispatched before the results of the one before it are
+  awaited: the device stays busy, and memory holds two batches.
+
+  Args:
+    function: from a batch to arrays on devices.
+    batches: read one at a time.
+  """
+  dispatched = itertools.chain(map(function, batches), [None])
+  for results, _ in itertools.pairwise(dispatched):
+    yield jax.device_get(results)
 
 
 def is_first_process() -> bool:

@@ -1,6 +1,5 @@
 """Runs batches of episodes on all devices, one batch ahead of the results."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -114,14 +113,8 @@ class Dispatcher:
     )
 
   def stream(self, batches: Iterable[feeder.Batch]) -> Iterator[Results]:
-    """Results of each batch as NumPy, in order.
-
-    A batch is dispatched before the results of the one before it are awaited,
-    so that the devices are busy while these are scored.
-    """
-    dispatched = itertools.chain(map(self, batches), [None])
-    for results, _ in itertools.pairwise(dispatched):
-      yield jax.device_get(results)
+    """Results of each batch as NumPy, in order; see `devices.pipelined`."""
+    return devices.pipelined(self, batches)
 
 
 @programs_lib.kept

@@ -101,16 +101,8 @@ def run_many(
   )
   if source.dataset is not dataset:
     raise types.InputError("the source of the episodes is of another data set")
-  run = _Run(
-    adapters,
-    variables,
-    source,
-    seed,
-    num_episodes,
-    extractor,
-    extractor_variables,
-    embeddings,
-  )
+  hardness = (extractor, extractor_variables, embeddings)
+  run = _Run(adapters, variables, source, seed, num_episodes, *hardness)
   return run.results(folder, batch_size, chunk, progress)
 
 

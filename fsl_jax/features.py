@@ -110,20 +110,21 @@ def _compute(
   variables = devices.place(mesh, devices.SAME, variables)
   batch_size = -(-_BATCH_SIZE // mesh.size) * mesh.size
   n = len(dataset.class_ids)
-  parts: list[Any] = []
+
+  def of_batch(start):
+    # The last batch is padded, so that there is one program.
+    rows = np.minimum(np.arange(start, start + batch_size), n - 1)
+    images = devices.place(mesh, devices.ROWS, dataset.images[rows])
+    return program(variables, images)
+
+  parts = []
   with devices.bar(
     total=n, desc="features", unit="image", enabled=progress
   ) as bar:
-    for start in range(0, n, batch_size):
-      # The last batch is padded, so that there is one program.
-      rows = np.minimum(np.arange(start, start + batch_size), n - 1)
-      images = devices.place(mesh, devices.ROWS, dataset.images[rows])
-      parts.append(program(variables, images))
-      # One batch behind, so that the device stays busy.
-      if len(parts) > 1:
-        parts[-2] = jax.device_get(parts[-2])
-      bar.update(min(batch_size, n - start))
-  return np.concatenate(jax.device_get(parts))[:n]
+    for part in devices.pipelined(of_batch, range(0, n, batch_size)):
+      parts.append(part)
+      bar.update(min(batch_size, n - bar.n))
+  return np.concatenate(parts)[:n]
 
 
 @programs.kept
@@ -151,7 +152,9 @@ def _key(
   value = {
     "format": _FORMAT,
     "variables": checkpoint.digest(variables),
-    "backbone": backbone.config and {**backbone.config},
+    # Wherever the weights come from: their digest is above.
+    "backbone": backbone.config
+    and {k: v for k, v in backbone.config.items() if k != "weights"},
     # In float32, as files of earlier versions have them.
     "mean": np.asarray(backbone.preprocess.mean, np.float32).tolist(),
     "std": np.asarray(backbone.preprocess.std, np.float32).tolist(),

@@ -63,6 +63,27 @@ def refused(path):
   return False
 
 
+class State(NamedTuple):
+  z: Any
+  a: Any
+
+
+def optimizer_state():
+  params = {"b": jnp.ones(3), "a": jnp.zeros((2, 2))}
+  optimizer = optax.sgd(optax.constant_schedule(0.1), momentum=0.9)
+  return {"params": params, "optimizer": optimizer.init(params)}
+
+
+STRUCTURES = {
+  "optimizer": optimizer_state,
+  "order of fields": lambda: State(
+    z=np.arange(3.0), a={"y": np.ones(2), "b": np.zeros(1)}
+  ),
+  # As names, "10" comes before "2".
+  "long list": lambda: {"blocks": [np.full(2, float(i)) for i in range(12)]},
+}
+
+
 class TestRoundTrip:
   def test_arrays_and_metadata(self, saved):
     tree, meta = checkpoint.restore(saved)
@@ -87,30 +108,12 @@ class TestRoundTrip:
     checkpoint.save(tmp_path / "x", tree, {})
     assert_equal(checkpoint.restore(tmp_path / "x")[0], tree)
 
-  def test_state_of_an_optimiser(self, tmp_path):
-    params = {"b": jnp.ones(3), "a": jnp.zeros((2, 2))}
-    optimizer = optax.sgd(optax.constant_schedule(0.1), momentum=0.9)
-    state = {"params": params, "optimizer": optimizer.init(params)}
-    checkpoint.save(tmp_path / "x", state, {})
-    tree, _ = checkpoint.restore(tmp_path / "x", like=state)
-    assert_equal(tree, jax.tree.map(np.asarray, state))
-
-  def test_named_tuple_out_of_alphabetical_order(self, tmp_path):
-    class State(NamedTuple):
-      z: Any
-      a: Any
-
-    state = State(z=np.arange(3.0), a={"y": np.ones(2), "b": np.zeros(1)})
-    checkpoint.save(tmp_path / "x", state, {})
-    tree, _ = checkpoint.restore(tmp_path / "x", like=state)
-    assert_equal(tree, state)
-
-  def test_long_list(self, tmp_path):
-    # As names, "10" comes before "2".
-    tree = {"blocks": [np.full(2, float(i)) for i in range(12)]}
+  @pytest.mark.parametrize("make", STRUCTURES.values(), ids=STRUCTURES)
+  def test_structure_of_like(self, make, tmp_path):
+    tree = make()
     checkpoint.save(tmp_path / "x", tree, {})
     restored, _ = checkpoint.restore(tmp_path / "x", like=tree)
-    assert_equal(restored, tree)
+    assert_equal(restored, jax.tree.map(np.asarray, tree))
 
   def test_shapes_are_enough_for_like(self, saved):
     like = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, make_tree()))

@@ -541,9 +541,9 @@ class TestWhatAMethodCannotSee:
 
   def test_other_query_labels_same_predictions(self, monkeypatch):
     """Of the whole evaluation, which does see the labels."""
-    cases = {case.method: case for case in CASES if case.id == case.method}
+    cases = {case.id: case for case in CASES if case.id in adapt.names()}
     cases[TUNED] = next(case for case in CASES if case.id == "transductive")
-    assert set(cases) == set(adapt.names())
+    cases = {name: cases[name] for name in adapt.default_names()}
 
     def run():
       return evaluate.run_many(

@@ -13,7 +13,7 @@ from fsl_jax import adapt, backbones, evaluate, pretrain
 from fsl_jax.data import synthetic
 
 _TEXT = pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md"
-_NAMES = ("contributed_ridge", "contributed_network")
+_NAMES = ("contributed_lda", "contributed_network")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,10 +29,10 @@ def _modules(tmp_path_factory):
 
 
 def test_method():
-  name = "contributed_ridge:RIDGE"
+  name = "contributed_lda:LDA"
   network = helpers.tiny_backbone()
-  method = adapt.create(name, network, penalty=0.1)
-  assert adapt.label(name) == "ridge regression"
+  method = adapt.create(name, network, shrinkage=0.1)
+  assert adapt.label(name) == "linear discriminant"
   result = evaluate.run(
     method,
     helpers.tiny_variables(network),
@@ -59,9 +59,18 @@ def test_method():
     v / np.linalg.norm(v, axis=1, keepdims=True)
     for v in (np.asarray(x, float), np.asarray(queries, float))
   )
-  y = np.eye(3)[task.support_labels]
-  weight = np.linalg.solve(x.T @ x + 0.1 * np.eye(x.shape[1]), x.T @ y)
-  np.testing.assert_allclose(logits, queries @ weight, atol=1e-4)
+  means = np.stack([x[task.support_labels == k].mean(0) for k in range(3)])
+  centred = x - means[task.support_labels]
+  covariance = centred.T @ centred / len(x) + 0.1 * np.eye(x.shape[1])
+  distances = [
+    [(q - m) @ np.linalg.inv(covariance) @ (q - m) for m in means]
+    for q in queries
+  ]
+  # Logits are -1/2 of the squared distances, but for a term of the query.
+  found = np.asarray(logits) - np.asarray(logits).mean(1, keepdims=True)
+  expected = -0.5 * np.asarray(distances)
+  expected -= expected.mean(1, keepdims=True)
+  np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_network(monkeypatch, tmp_path):

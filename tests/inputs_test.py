@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsl_jax import adapt, backbones, hardness, pretrain, types
+from fsl_jax import adapt, backbones, hardness, types
 from fsl_jax.data import synthetic
 
 METHODS = ("support_init", "finetune", "transductive_finetune", "prototype")
@@ -96,16 +96,6 @@ class TestWidths:
       network.apply(
         network.init(KEY, jnp.ones((2, 4))), jnp.ones((2, 4)), train=False
       )
-
-  def test_size_of_images_is_checked_before_training(self, tmp_path):
-    network = backbones.create(
-      "conv64", num_classes=4, image_size_px=32, width=4
-    )
-    data = synthetic.make(4, 8, image_size_px=16)
-    config = pretrain.PretrainConfig(cycles=(1,), batch_size=8)
-    with pytest.raises(types.InputError, match=r"32 px.*image_size_px=32"):
-      pretrain.run(network, data, config, run_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 class TestMadeAgain:

@@ -199,6 +199,9 @@ def test_log_line_without_its_checkpoint_is_not_kept_twice(trained, tmp_path):
   assert [r["epoch"] for r in _log(folder)] == list(range(1, 9))
   assert len(list((folder / "checkpoints/last").iterdir())) == 1
   assert any((folder / "tensorboard").iterdir())
+  # The names of earlier versions, whose runs are continued.
+  state, _ = fsl.checkpoint.restore(folder / "checkpoints/last")
+  assert set(state) == {"params", "batch_stats", "optimizer_state", "step"}
 
 
 def test_finished_run_is_not_trained_again(trained):
@@ -246,18 +249,22 @@ def test_it_learns(tmp_path):
   assert result.epochs[-1]["loss"] < result.epochs[0]["loss"]
 
 
-def test_network_of_other_width_is_refused(tmp_path):
-  with pytest.raises(types.InputError, match="has 7 classes, but synthetic"):
-    fsl.pretrain.run(
-      _tiny_net(7), _tiny_data(), recipe.PretrainConfig(), run_dir=tmp_path
-    )
-
-
-def test_too_few_images_are_refused(tmp_path):
-  with pytest.raises(types.InputError, match="batch_size 256 exceeds the 64"):
-    fsl.pretrain.run(
-      _tiny_net(), _tiny_data(), recipe.PretrainConfig(), run_dir=tmp_path
-    )
+@pytest.mark.parametrize(
+  ("net", "data", "options", "message"),
+  [
+    (7, {}, {}, "has 7 classes, but synthetic"),
+    (4, {}, {"batch_size": 256}, "batch_size 256 exceeds the 64"),
+    (4, {"image_size_px": 32}, {}, r"16 px.*image_size_px=16"),
+    (1, {"num_classes": 1}, {}, r"one class \('base-0000'\)"),
+  ],
+)
+def test_refused_before_any_work(tmp_path, net, data, options, message):
+  data = {"num_classes": 4, "image_size_px": 16} | data
+  dataset = synthetic.make(data.pop("num_classes"), 16, **data)
+  config = recipe.PretrainConfig(**({"batch_size": 8} | options))
+  with pytest.raises(types.InputError, match=message):
+    fsl.pretrain.run(_tiny_net(net), dataset, config, run_dir=tmp_path / "run")
+  assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -313,15 +320,6 @@ def test_finished_gives_what_the_run_gave_and_only_that(tmp_path):
   assert finished(data=other) is None
   (tmp_path / "run" / "result.json").unlink()
   assert finished() is None
-
-
-def test_a_single_class_teaches_nothing(tmp_path):
-  dataset = synthetic.make(1, 64, image_size_px=16)
-  with pytest.raises(types.InputError, match=r"one class \('base-0000'\)"):
-    fsl.pretrain.run(
-      _tiny_net(1), dataset, recipe.PretrainConfig(), run_dir=tmp_path / "run"
-    )
-  assert not (tmp_path / "run").exists()
 
 
 def test_runs_from_before_groups_of_batch_norm_go_on(trained):

@@ -13,7 +13,7 @@ updates on the whole set, and the gain grows with the set.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -168,7 +168,7 @@ class Programs:
     labels, num_ways = task.support_labels, task.num_ways
     totals = np.bincount(labels, minlength=num_ways)
     chunks = _chunks(np.arange(len(labels)), self._support_batch)
-    results = _in_turn(
+    results = devices.pipelined(
       lambda rows: self._class_means(variables, self._batch(task, rows)), chunks
     )
     # In float64, since a class may have many chunks.
@@ -215,7 +215,10 @@ class Programs:
     key = state.key if total else None
     rows = itertools.islice(self._rows(key, task), total)
     results = devices.bar(
-      _in_turn(step, rows), desc="updates", total=total, enabled=progress
+      devices.pipelined(step, rows),
+      desc="updates",
+      total=total,
+      enabled=progress,
     )
     for update, info in enumerate(results):
       if not info.is_finite:
@@ -237,7 +240,7 @@ class Programs:
       InputError: naming a query whose logits are not finite.
     """
     chunks = _chunks(np.arange(len(task.query_images)), self._query_batch)
-    results = _in_turn(
+    results = devices.pipelined(
       lambda rows: self._predict(state, self._batch(task, query=rows)), chunks
     )
     logits = np.concatenate(
@@ -308,19 +311,6 @@ def _compiled(adapter: types.Adapter) -> tuple[Callable[..., Any], ...]:
 
   functions = (class_means, start, adapter.step, adapter.predict)
   return tuple(jax.jit(function) for function in functions)
-
-
-def _in_turn(
-  function: Callable[[Any], Any], batches: Iterable[Any]
-) -> Iterator[Any]:
-  """Results of each batch as NumPy, in order.
-
-  A batch is dispatched before the results of the one before it are awaited: the
-  device is never idle, and memory holds two batches.
-  """
-  dispatched = itertools.chain(map(function, batches), [None])
-  for result, _ in itertools.pairwise(dispatched):
-    yield jax.device_get(result)
 
 
 def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:

@@ -101,17 +101,7 @@ def create(
     raise types.unknown_name("backbone", name, _NETWORKS)
   network = _NETWORKS[name]
   if network.source is None:
-    for what, value in (
-      ("num_classes", num_classes),
-      ("image_size_px", image_size_px),
-    ):
-      if value is None:
-        raise types.InputError(f"{name} needs {what}")
-    if weights is not None:
-      raise types.InputError(
-        f"{name} has no published weights; expected weights=None, got "
-        f"{weights!r}"
-      )
+    _check_without_weights(name, num_classes, image_size_px, weights)
   num_classes = 1000 if num_classes is None else num_classes
   if image_size_px is not None:
     types.check_size_px("image_size_px", image_size_px, at_least=MIN_SIZE_PX)
@@ -152,6 +142,17 @@ def create(
   )
 
 
+def _check_without_weights(name, num_classes, image_size_px, weights) -> None:
+  """Raises InputError for what only published weights make optional."""
+  if num_classes is None or image_size_px is None:
+    missing = "num_classes" if num_classes is None else "image_size_px"
+    raise types.InputError(f"{name} needs {missing}")
+  if weights is not None:
+    raise types.InputError(
+      f"{name} has no published weights; expected weights=None, got {weights!r}"
+    )
+
+
 @programs.kept
 def _functions(
   module: nn.Module, name: str, image_size_px: int | None
@@ -162,13 +163,12 @@ def _functions(
   def check(images):
     shape = list(images.shape)
     if image_size_px is None:
-      good = len(shape) == 4 and min(shape[1:3]) >= MIN_SIZE_PX
       expected = f"[M, H, W, 3] images of at least {MIN_SIZE_PX} px"
-      good &= shape[-1] == 3
+      fits = shape[3:] == [3] and min(shape[1:3]) >= MIN_SIZE_PX
     else:
-      good = len(shape) == 4 and shape[1:3] == [image_size_px] * 2
       expected = f"[M, {image_size_px}, {image_size_px}, C] images"
-    if not good:
+      fits = len(shape) == 4 and shape[1:3] == [image_size_px] * 2
+    if not fits:
       raise types.InputError(f"{name} takes {expected}, got {shape}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise types.InputError(
