@@ -17,6 +17,7 @@ from absl import flags
 from fsl_jax import evaluate, types
 from fsl_jax.episodes import files
 
+flags.adopt_module_key_flags(protocol_flags)
 _DATA = shared_flags.define_data()
 _NUM_EPISODES = flags.DEFINE_integer("num_episodes", 1000, "Episodes.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the episodes.")

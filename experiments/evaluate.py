@@ -5,11 +5,11 @@ r"""Adapts to episodes of novel classes and compares methods on them.
 
 All methods are evaluated on the same episodes. Options of one method are
 written --finetune.epochs=10; those of fine-tuning without a name, --epochs=10,
-apply to every method that has them. A method outside the package is named
-package.module:factory in --methods. The same command continues an interrupted
-run, and a larger --num_episodes adds to it. The run folder holds
-`episodes.jsonl` with one line per episode, `result.json`, the figures and
-`report.html`.
+apply to every method that has them; --helpfull lists all. A method outside the
+package is named package.module:attribute in --methods. The same command
+continues an interrupted run, and a larger --num_episodes adds to it. The run
+folder holds `episodes.jsonl` with one line per episode, `result.json`, the
+figures and `report.html`.
 """
 
 import pathlib
@@ -23,6 +23,7 @@ from absl import flags
 
 from fsl_jax import adapt
 
+flags.adopt_module_key_flags(protocol_flags)
 _SUBJECT = shared_flags.define_subject()
 _RUN_DIR = shared_flags.run_dir()
 _METHODS = flags.DEFINE_list(

@@ -28,6 +28,7 @@ from fsl_jax import (
   run_folder,
 )
 
+flags.adopt_module_key_flags(protocol_flags)
 _RUN_DIR = shared_flags.run_dir()
 _DATA = shared_flags.define_data()
 _EXTRACTOR = shared_flags.define_extractor()

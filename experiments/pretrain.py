@@ -42,6 +42,7 @@ _DTYPE = flags.DEFINE_enum(
 )
 _RUN_DIR = shared_flags.run_dir()
 config_flags.define(pretrain.PretrainConfig)
+flags.adopt_module_key_flags(config_flags)
 
 
 def main(argv: list[str]) -> None:

@@ -115,22 +115,14 @@ def evaluated(
   backbone = backbones.create(**meta["backbone"])
   methods = _methods(plan, backbone)
   dataset = plan.sources[0].dataset
-  requests: list[tuple[episodes.source.Source, dict[str, Any]]] = [
-    (
-      source,
-      {
-        "seed": plan.seed,
-        "num_episodes": num_episodes,
-        "batch_size": plan.batch_size,
-        "chunk": plan.chunk,
-      },
-    )
-    for source, num_episodes in zip(
-      plan.sources, plan.num_episodes, strict=True
-    )
-  ]
-  for source, options in requests:
-    evaluate.check(source, **options)
+  requests = list(zip(plan.sources, plan.num_episodes, strict=True))
+  options: dict[str, Any] = {
+    "seed": plan.seed,
+    "batch_size": plan.batch_size,
+    "chunk": plan.chunk,
+  }
+  for source, num_episodes in requests:
+    evaluate.check(source, num_episodes=num_episodes, **options)
   extractor = _extractor(plan, backbone, variables)
   folder = run_folder.RunFolder(
     plan.run_dir,
@@ -165,11 +157,12 @@ def evaluated(
       variables,
       dataset,
       source=dataclasses.replace(source, dataset=dataset),  # type: ignore[type-var]
+      num_episodes=num_episodes,
       **options,
       **of_hardness,
       folder=folder,
     )
-    for source, options in requests
+    for source, num_episodes in requests
   ]
   return Scored(
     folder,

@@ -9,6 +9,9 @@ from absl import flags
 from fsl_jax import checkpoint, data, evaluate, extractors, types
 from fsl_jax.pretrain import loop
 
+# They belong to the script that defines them, whose --help lists them.
+flags.disclaim_key_flags()
+
 
 def run_dir(default: str | None = None) -> Any:
   """Defines `--run_dir`."""

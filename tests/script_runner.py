@@ -93,7 +93,7 @@ def _without_scripts():
   }
   state = {k: copy.copy(v) for k, v in vars(flags.FLAGS).items()}
   for name in list(flags.FLAGS):
-    if not flags.FLAGS.find_module_defining_flag(name).startswith("absl"):
+    if flags.FLAGS.find_module_defining_flag(name) in modules:
       delattr(flags.FLAGS, name)
   for name in modules:
     del sys.modules[name]
