@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import math
+import pathlib
+import re
 
 import compared_reference as reference
 import jax
@@ -347,6 +349,24 @@ class TestByHand:
     (low, high) = run("logistic", task, c=3.0)[0]
     assert low == pytest.approx(-high)
     assert high * (1 + np.exp(2 * high)) == pytest.approx(6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_option_is_documented(method):
+  """In the section of the method, or as common to all."""
+  page = pathlib.Path(__file__).parents[1] / "docs" / "methods.md"
+  sections = page.read_text(encoding="utf-8").split("\n## ")
+  own = [
+    section
+    for section in sections
+    if section.startswith("Common")
+    or f"`{method}`" in section.split("\n", 1)[0]
+  ]
+  assert len(own) == 2
+  words = set(re.findall(r"`(\w+)", "".join(own)))
+  if method == "alpha_tim":
+    words |= adapt.option_names("tim_gd")  # "those of"
+  assert adapt.option_names(method) <= words
 
 
 class TestBetweenEpisodes:
