@@ -1,11 +1,11 @@
 """Names and numbers of results as text, and Markdown tables of them."""
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fsl_jax import adapt
+from fsl_jax.report import table as table_lib
 
 Result = Mapping[str, Any]
 """A file of results, as `page.load` returns it; percent throughout."""
@@ -189,16 +189,12 @@ def table(
 
   Columns in which every row is empty are left out.
   """
-  rows = list(rows)
-  kept = [any(row[place] for row in rows) for place in range(len(head))]
-  shown = [list(itertools.compress(row, kept)) for row in (head, *rows)]
-  lines = [_line(shown[0]), "|" + "---|" * sum(kept), *map(_line, shown[1:])]
-  text = "\n".join(lines)
+  columns = [_column(place, name) for place, name in enumerate(head)]
+  text = table_lib.markdown(table_lib.make(columns, rows))
   if UNVERIFIED in text:
     notes = (*notes, _FOOTNOTE)
   return "\n\n".join([text, " ".join(filter(None, notes))]).rstrip()
 
 
-def _line(cells: Sequence[str]) -> str:
-  plain = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
-  return "| " + " | ".join(plain) + " |"
+def _column(place: int, name: str) -> table_lib.Column:
+  return table_lib.Column(name, lambda row: table_lib.Cell(row[place]))
