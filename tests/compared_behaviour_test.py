@@ -46,6 +46,37 @@ class TestBetweenEpisodes:
       np.testing.assert_allclose(logits, alone, rtol=1e-9, atol=1e-9)
 
 
+class TestOddEpisodes:
+  def few(self, method):
+    return (
+      {"iterations": 2} if "iterations" in adapt.option_names(method) else {}
+    )
+
+  @pytest.mark.parametrize("method", cases.METHODS)
+  def test_all_queries_are_masked_out(self, method):
+    task = cases.task_of(*cases.draw((2, 1), (1, 1))[:3])
+    nothing = dataclasses.replace(
+      task,
+      query_images=np.full_like(task.query_images, np.nan),
+      query_mask=np.zeros(2, bool),
+    )
+    with jax.debug_nans(True):
+      logits = cases.run(method, nothing, **self.few(method))
+    assert np.isfinite(logits).all()
+
+  @pytest.mark.parametrize("method", cases.METHODS)
+  def test_one_class(self, method):
+    task = cases.task_of(*cases.draw((2,), (3,))[:3])
+    logits = cases.run(method, task, **self.few(method))
+    assert logits.shape == (3, 1)
+    assert np.isfinite(logits).all()
+
+  @pytest.mark.parametrize("method", cases.INDUCTIVE)
+  def test_no_queries(self, method):
+    task = cases.task_of(*cases.draw((2, 1), (0, 0))[:3])
+    assert cases.run(method, task, **self.few(method)).shape == (0, 2)
+
+
 class TestWhatIsRefused:
   @pytest.mark.parametrize("method", sorted(cases.CENTRED))
   def test_base_mean(self, method):
