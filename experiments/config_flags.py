@@ -141,6 +141,8 @@ def _earlier_names(config_class: Any) -> Mapping[str, str]:
 
 def _convert(name: str, text: Any, field: dataclasses.Field) -> Any:
   default: Any = field.default
+  if isinstance(default, str) and float in typing.get_args(field.type):
+    default = 0.0  # A named alternative of a number.
   if isinstance(default, bool | str):
     return text
   is_list = isinstance(default, tuple)

@@ -27,12 +27,13 @@ class RidgeConfig(frozen_features.Config):
   # by mean and deviation of the support, one more feature of value 100, targets
   # 1 and -1.
   rule: Literal["r2d2", "big_vision"] = "r2d2"
-  l2: float | None = None  # None: 50 by R2D2's rule, 1024 by big_vision's
+  # lambda; "by_rule" is 50 by R2D2's rule and 1024 by big_vision's.
+  l2: float | Literal["by_rule"] = "by_rule"
 
   def __post_init__(self) -> None:
     super().__post_init__()
     types.check_choice("rule", self.rule, tuple(_L2))
-    if self.l2 is not None:
+    if self.l2 != "by_rule":
       types.check_positive("l2", self.l2)
 
 
@@ -64,7 +65,7 @@ def adapter(
   backbone: types.Backbone, config: RidgeConfig, *, name: str
 ) -> types.Adapter:
   """A linear classifier in closed form; the queries are not used."""
-  l2 = _L2[config.rule] if config.l2 is None else config.l2
+  l2 = _L2[config.rule] if config.l2 == "by_rule" else config.l2
   extractor = frozen_features.Extractor(
     backbone, config.micro_batch, "un", name
   )
