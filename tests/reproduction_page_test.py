@@ -384,6 +384,19 @@ def test_provenance_by_hand():
   assert _lines(tables.provenance([result]))[0][5] == "1.25 + n/a"
 
 
+@pytest.mark.parametrize("target", ALL)
+def test_tables_of_one_result(target):
+  """A table for each list of the result that has rows, and no other."""
+  result = ALL[target]()
+  text = tables.of_cell(result)
+  filled = [k for k in ("rows", "paired", "lines", "times") if result[k]]
+  assert sum(line.startswith("|---") for line in text.splitlines()) == len(
+    filled
+  )
+  # Differences may be missing, as of a single variant.
+  assert "|" not in tables.paired([_result()])
+
+
 def test_without_results_every_block_says_so():
   blocks = page.render([])
   assert all(

@@ -34,13 +34,13 @@ def _verdicts(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
 def of_cell(result: wording.Result) -> str:
   """The tables that one result fills, for a terminal."""
   target = result["target"]
-  made = {
-    "rows": outcomes([result], target),
-    "paired": paired([result], target),
-    "lines": lines([result]),
-    "times": compute([result]),
+  makers = {
+    "rows": lambda: outcomes([result], target),
+    "paired": lambda: paired([result], target),
+    "lines": lambda: lines([result]),
+    "times": lambda: compute([result]),
   }
-  return "\n\n".join(text for name, text in made.items() if result[name])
+  return "\n\n".join(make() for name, make in makers.items() if result[name])
 
 
 def outcomes(results: Sequence[wording.Result], target: str) -> str:

@@ -190,6 +190,9 @@ def table(
   Columns in which every row is empty are left out.
   """
   columns = [_column(place, name) for place, name in enumerate(head)]
+  rows = list(rows)
+  if not rows:
+    return "Nothing was measured yet."
   text = table_lib.markdown(table_lib.make(columns, rows))
   if UNVERIFIED in text:
     notes = (*notes, _FOOTNOTE)
