@@ -75,9 +75,10 @@ def define_outside_methods(argv: Sequence[str]) -> None:
   Raises:
     InputError: if there is no such method.
   """
-  for argument in argv:
-    flag, _, names = argument.lstrip("-").partition("=")
+  for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    flag, equals, names = argument.lstrip("-").partition("=")
     if flag == "methods":
+      names = names if equals else following
       _define_options(
         name
         for name in names.split(",")

@@ -125,6 +125,11 @@ def _do(
     if devices.first_of(before is not None and store.is_done(before, cell)):
       print(f"{cell.name}: done, see {path}")
       return True
+    if devices.first_of(before is None and path.exists()):
+      raise types.InputError(
+        f"{path} holds results of another recipe or other options; move it "
+        "away, or name another --results_dir"
+      )
     print(f"{cell.name}", file=sys.stderr)
     if before is not None:
       cell = store.widened(cell, before)

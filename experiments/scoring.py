@@ -136,17 +136,18 @@ def evaluated(
       extractor_size_px=plan.hardness_size_px,
     ),
   )
-  of_hardness = hardness_arguments(extractor, dataset)
+  is_frozen = all(
+    adapt.entry(name).reads == "features" for name in plan.methods
+  )
+  of_hardness = hardness_arguments(extractor, dataset, cached=is_frozen)
+  variables = _with_base_statistics(plan, backbone, variables, meta)
   images = dataset
-  if all(
-    adapt.entry(method.name).reads == "features" or method.num_steps == 0
-    for method in methods
-  ):
+  if is_frozen:
     # Nothing changes the network, so each image goes through it only once.
     dataset = features.extract(
       backbone, variables, images, cache_dir=command_line.cache_dir("features")
     )
-    backbone = backbones.identity(num_logits=backbone.num_classes)
+    backbone = features.network(backbone, variables, images)
     sample = jnp.asarray(dataset.images[:1])
     kept = {k: v for k, v in variables.items() if k == "base_statistics"}
     variables = {**backbone.init(jax.random.key(0), sample), **kept}
@@ -177,13 +178,53 @@ def evaluated(
   )
 
 
+def _with_base_statistics(
+  plan: Plan,
+  backbone: types.Backbone,
+  variables: types.Variables,
+  meta: Mapping[str, Any],
+) -> types.Variables:
+  """The variables with statistics of the classes that the network was trained
+  on, if a method needs them and the checkpoint has none."""
+  if "base_statistics" in variables or not any(
+    adapt.needs_base_statistics(name, **options)
+    for name, options in plan.methods.items()
+  ):
+    return variables
+  trained = meta["data"]
+  base = data.load(
+    trained["name"],
+    trained["split"],
+    data_dir=plan.data_dir,
+    image_size_px=meta["backbone"].get("image_size_px"),
+  )
+  if base.fingerprint != trained["fingerprint"]:
+    raise types.InputError(
+      f"the prepared {base.name} is not the one that the network was trained "
+      "on, of which the methods need the mean feature"
+    )
+  statistics = features.base_statistics(
+    backbone, variables, base, cache_dir=command_line.cache_dir("features")
+  )
+  return {**variables, "base_statistics": statistics}
+
+
 def hardness_arguments(
-  extractor: extractors.Extractor | None, dataset: types.ClassIndexed
+  extractor: extractors.Extractor | None,
+  dataset: types.ClassIndexed,
+  *,
+  cached: bool = False,
 ) -> dict[str, Any]:
-  """Arguments of `evaluate.run_many` from which hardness is computed."""
+  """Arguments of `evaluate.run_many` from which hardness is computed.
+
+  Args:
+    extractor: of the features; None computes no hardness.
+    dataset: of images.
+    cached: whether episodes will hold features in place of the images.
+  """
   if extractor is None:
     return {}
-  if dataset.is_in_memory:
+  if dataset.is_in_memory or cached:
     return {
       "embeddings": extractors.embeddings(
         extractor, dataset, cache_dir=command_line.cache_dir("features")

@@ -20,6 +20,7 @@ import numpy as np
 
 from fsl_jax import (
   augment,
+  backbones,
   checkpoint,
   devices,
   files,
@@ -48,7 +49,7 @@ def extract(
   itself, over `backbones.identity(num_logits=P)`:
 
       cached = fsl.features.extract(net, variables, novel)
-      net = fsl.backbones.identity(num_logits=net.num_classes)
+      net = fsl.features.network(net, variables, novel)
       method = fsl.adapt.create("prototype", net)
       fsl.evaluate.run(method, net.init(key, cached.images[:1]), cached)
 
@@ -143,6 +144,62 @@ def _rows(backbone, variables, images):
   return jnp.concatenate(parts, axis=1)
 
 
+def network(
+  backbone: types.Backbone,
+  variables: types.Variables,
+  dataset: types.ClassIndexed,
+) -> types.Backbone:
+  """The identity over the outputs that `extract` makes of a network.
+
+  Its logits and features are those of the network, if that has logits;
+  arguments as for `extract`.
+  """
+  num_logits = _num_logits(backbone, variables, dataset)
+  return backbones.identity(num_logits=num_logits or None)
+
+
+def base_statistics(
+  backbone: types.Backbone,
+  variables: types.Variables,
+  base: types.ClassIndexed,
+  *,
+  cache_dir: str | os.PathLike[str] | None = None,
+  progress: bool = True,
+) -> dict[str, np.ndarray]:
+  """The collection "base_statistics", for methods that need it.
+
+  Args:
+    backbone: the network.
+    variables: its weights.
+    base: the images that the network was trained on; not augmented.
+    cache_dir: as for `extract`.
+    progress: shows a bar.
+
+  Returns:
+    "mean": [D] float32, the mean feature over all images.
+  """
+  cached = extract(
+    backbone, variables, base, cache_dir=cache_dir, progress=progress
+  )
+  start = _num_logits(backbone, variables, base)
+  mean = np.asarray(cached.images)[:, start:].mean(0, dtype=np.float64)
+  return {"mean": mean.astype(np.float32)}
+
+
+def _num_logits(backbone, variables, dataset) -> int:
+  """P; 0 for a network without logits."""
+  images = jax.ShapeDtypeStruct(
+    (1, *dataset.images.shape[1:]), dataset.images.dtype
+  )
+
+  def logits(variables, images):
+    prepared = augment.prepare(images, backbone.preprocess)
+    return backbone.apply(variables, prepared, train=False)[0].logits
+
+  found = jax.eval_shape(logits, variables, images)
+  return 0 if found is None else found.shape[1]
+
+
 def _key(
   backbone: types.Backbone,
   variables: types.Variables,
@@ -173,11 +230,13 @@ def data_digest(dataset: types.ClassIndexed) -> str:
   """Hex digest of the images and classes of a split.
 
   The fingerprint identifies pixels that are memory-mapped or streamed from a
-  prepared data set; the content of an array in memory is hashed.
+  prepared data set; the content of other arrays is hashed, and of features the
+  content alone, since their fingerprint names the versions that made them.
   """
   images = dataset.images
+  of_features = images.ndim == 2
   known = [
-    dataset.fingerprint,
+    "" if of_features else dataset.fingerprint,
     dataset.name,
     dataset.split,
     dataset.class_names,
@@ -185,8 +244,8 @@ def data_digest(dataset: types.ClassIndexed) -> str:
   ]
   sha = hashlib.sha256(json.dumps(known).encode())
   sha.update(dataset.class_ids.tobytes())
-  mapped = isinstance(images, np.memmap)
-  if isinstance(images, np.ndarray) and not (mapped and dataset.fingerprint):
+  is_prepared = isinstance(images, np.memmap) and dataset.fingerprint
+  if isinstance(images, np.ndarray) and (of_features or not is_prepared):
     sha.update(np.ascontiguousarray(images).data)
   return sha.hexdigest()
 

@@ -118,7 +118,7 @@ class MethodSummary:
       "num_non_finite": found.num_left_out,
       "difference": self.difference
       and {
-        "to": BASELINE,
+        "to": self.reference and self.reference.method,
         **self.difference._asdict(),
         "class_interval": between and between._asdict(),
       },

@@ -62,7 +62,7 @@ class Case:
     network = self.network()
     if network.name == "identity":
       variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-      if adapt.entry(self.method).needs_base_statistics:
+      if adapt.needs_base_statistics(self.method, **self.options):
         mean = np.random.default_rng(0).normal(size=8 * 8 * 3)
         variables = {**variables, "base_statistics": {"mean": mean}}
       return variables
@@ -512,8 +512,9 @@ class TestSpecialCases:
     )
     for method in adapt.names():
       options = {}
-      if adapt.entry(method).needs_base_statistics:
+      if adapt.needs_base_statistics(method):
         options["transform"] = "l2n"
+        assert not adapt.needs_base_statistics(method, **options)
       adapter = adapt.create(method, helpers.tiny_backbone(), **options)
       shape, infos = jax.eval_shape(
         lambda key, variables, task, adapter=adapter: adapt.run.run(

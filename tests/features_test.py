@@ -47,6 +47,39 @@ def test_outputs_of_each_image(backbone, variables, dataset):
   np.testing.assert_array_equal(cached.class_ids, dataset.class_ids)
 
 
+def test_base_statistics_are_of_features_alone(backbone, variables, dataset):
+  outputs, _ = backbone.apply(
+    variables, augment.prepare(dataset.images), train=False
+  )
+  found = features.base_statistics(backbone, variables, dataset, progress=False)
+  expected = np.asarray(outputs.features, np.float64).mean(0)
+  np.testing.assert_allclose(found["mean"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_network_without_logits(backbone, variables, dataset):
+  def apply(variables, images, **options):
+    outputs, collections = backbone.apply(variables, images, **options)
+    return outputs._replace(logits=None), collections
+
+  plain = backbone._replace(apply=apply)
+  cached = extract(plain, variables, dataset)
+  network = features.network(plain, variables, dataset)
+  outputs, _ = network.apply({"params": {}}, cached.images, train=False)
+  np.testing.assert_array_equal(outputs.features, cached.images)
+  width = extract(backbone, variables, dataset).images.shape[1]
+  assert cached.images.shape[1] == width - backbone.num_classes
+
+
+def test_digest_of_features_is_of_their_content(dataset):
+  rng = np.random.default_rng(0)
+  made = rng.normal(size=(len(dataset.class_ids), 5)).astype(np.float32)
+  one = dataset.with_features(made, fingerprint="one")
+  other = dataset.with_features(made.copy(), fingerprint="other")
+  assert features.data_digest(one) == features.data_digest(other)
+  permuted = dataset.with_features(made[::-1].copy(), fingerprint="one")
+  assert features.data_digest(one) != features.data_digest(permuted)
+
+
 @pytest.mark.parametrize("method", ["prototype", "support_init"])
 def test_same_results_as_from_images(backbone, variables, dataset, method):
   """Episodes, predictions and hardness."""

@@ -149,6 +149,23 @@ def test_frozen_methods_use_cached_features(runs, tmp_path, monkeypatch):
       assert predictions == theirs["methods"][method]["predictions"]
 
 
+def test_methods_get_the_mean_feature_of_the_base_classes(runs, tmp_path):
+  succeed(
+    "evaluate",
+    runs.data,
+    f"--checkpoint={runs.demo / 'pretrain'}",
+    "--queries=7",
+    "--num_episodes=3",
+    "--hardness=none",
+    f"--run_dir={tmp_path / 'run'}",
+    "--methods=simpleshot,laplacian_shot",
+  )
+  records = _records(tmp_path / "run")
+  assert all(
+    set(r["methods"]) == {"simpleshot", "laplacian_shot"} for r in records
+  )
+
+
 _SMALL = ("--queries=3", "--num_episodes=4", "--hardness=own")
 
 

@@ -116,7 +116,7 @@ def create(
     name: "support_init" (section 3.1), "finetune", "transductive_finetune"
       (section 3.2, equation 8), "prototype", one of the compared methods, as
       `names` lists them, or as for `entry`.
-    backbone: the network; `backbones.identity()` for cached features.
+    backbone: the network; `features.network` for cached features.
     **options: fields of the method's configuration, such as
       `finetune.FinetuneConfig` or `prototypes.PrototypeConfig`; the defaults
       are the published values.
@@ -171,6 +171,13 @@ def config(name: str, **options: Any) -> dict[str, Any]:
   return method.record(method.make_config(options))
 
 
+def needs_base_statistics(name: str, **options: Any) -> bool:
+  """Whether `variables` must hold the collection "base_statistics", see
+  `features.base_statistics`; arguments as for `create`."""
+  method = entry(name)
+  return method.needs_base_statistics(method.make_config(options))
+
+
 def option_names(name: str) -> frozenset[str]:
   """The options that `create` takes for a method."""
   return entry(name).options
@@ -187,6 +194,7 @@ __all__ = [
   "finetune",
   "label",
   "names",
+  "needs_base_statistics",
   "option_names",
   "prototypes",
   "recorded",

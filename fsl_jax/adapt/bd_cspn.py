@@ -151,5 +151,5 @@ BD_CSPN = entries.Entry(
   BdCspnConfig,
   label="BD-CSPN",
   reads="features",
-  needs_base_statistics=True,
+  needs_base_statistics=frozen_features.needs_base_mean,
 )

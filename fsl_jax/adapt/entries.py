@@ -31,8 +31,8 @@ class Entry:
     short_label: where space is short, such as "transductive"; "" is `label`.
     reads: "images", or "features" if no step changes the network, so that
       features may be computed once and cached.
-    needs_base_statistics: whether `variables` must hold the collection
-      "base_statistics", which describes the base classes.
+    needs_base_statistics: whether, with a given configuration, `variables` must
+      hold the collection "base_statistics" of the base classes.
   """
 
   name: str
@@ -43,7 +43,7 @@ class Entry:
   label: str = ""
   short_label: str = ""
   reads: Literal["images", "features"] = "images"
-  needs_base_statistics: bool = False
+  needs_base_statistics: Callable[[Any], bool] = lambda config: False
 
   def __post_init__(self) -> None:
     if self.options is None:

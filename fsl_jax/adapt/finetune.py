@@ -9,6 +9,7 @@ updates. Source: section 3, and the paper's code for what the text leaves open
 import dataclasses
 import functools
 import math
+import numbers
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -56,10 +57,15 @@ class FinetuneConfig:
     types.check_choice("trainable", self.trainable, ("all", "head"))
     types.check_choice("bn", self.bn, ("batch", "frozen"))
     types.check_choice("updates", self.updates, ("alternating", "joint"))
+    for name in ("relu", "augment"):
+      if not isinstance(getattr(self, name), bool):
+        raise types.InputError(
+          f"{name} must be True or False, got {getattr(self, name)!r}"
+        )
     weight = self.entropy_weight
     if isinstance(weight, str):
       types.check_choice("entropy_weight", weight, ("inverse_log_ways",))
-    elif not 0 <= weight < math.inf:
+    elif not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
       raise types.InputError(f"entropy_weight must be at least 0, got {weight}")
     types.check_whole("epochs", self.epochs)
     types.check_whole("micro_batch", self.micro_batch, at_least=1)
@@ -76,9 +82,7 @@ class AdaptState(NamedTuple):
   """What is carried from step to step, for one episode."""
 
   params: Any  # {"backbone": ..., "head": Head}
-  collections: (
-    Any  # all collections of the network but params, such as batch_stats
-  )
+  collections: Any  # of the network, all but params, such as batch_stats
   optimizer_state: Any  # of the trainable part of params
   present: jax.Array  # [N] bool
   key: jax.Array

@@ -39,6 +39,10 @@ class TransformedConfig(Config):
     types.check_choice("transform", self.transform, ("cl2n", "l2n", "un"))
 
 
+def needs_base_mean(config: TransformedConfig) -> bool:
+  return config.transform == "cl2n"
+
+
 class Support(NamedTuple):
   """The labelled images of an episode, transformed."""
 
@@ -111,7 +115,8 @@ def base_mean(variables: types.Variables, method: str, width: int) -> jax.Array:
     raise types.InputError(
       f'{method} with transform="cl2n" needs the mean feature of the base '
       'classes in variables["base_statistics"]["mean"], which these variables '
-      'do not hold; transform="l2n" does without it'
+      "do not hold; features.base_statistics computes it, and "
+      'transform="l2n" does without it'
     )
   mean = jnp.asarray(statistics["mean"])
   if mean.shape != (width,):

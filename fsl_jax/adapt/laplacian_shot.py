@@ -143,5 +143,5 @@ LAPLACIAN_SHOT = entries.Entry(
   LaplacianShotConfig,
   label="LaplacianShot",
   reads="features",
-  needs_base_statistics=True,
+  needs_base_statistics=frozen_features.needs_base_mean,
 )

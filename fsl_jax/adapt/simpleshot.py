@@ -47,5 +47,5 @@ SIMPLESHOT = entries.Entry(
   frozen_features.TransformedConfig,
   label="SimpleShot",
   reads="features",
-  needs_base_statistics=True,
+  needs_base_statistics=frozen_features.needs_base_mean,
 )

@@ -121,8 +121,13 @@ def _loss(config):
 
   def loss(support, support_logits, query_logits, query_mask):
     p_support = jax.nn.softmax(support_logits)
-    p = jax.nn.softmax(query_logits)
     cross_entropy = -(support.y * jnp.log(p_support + EPSILON)).sum(-1)
+    supervised = config.support_weight * losses.masked_mean(
+      cross_entropy, support.mask
+    )
+    if query_logits is None:
+      return supervised
+    p = jax.nn.softmax(query_logits)
     marginal = frozen_features.masked_mean(
       jnp.where(query_mask[:, None], p, 0), query_mask
     )
@@ -132,7 +137,7 @@ def _loss(config):
     else:
       marginal_entropy, entropies = shannon(marginal, 0.0), shannon(p)
     return (
-      config.support_weight * losses.masked_mean(cross_entropy, support.mask)
+      supervised
       - config.marginal_weight * marginal_entropy
       + config.conditional_weight * losses.masked_mean(entropies, query_mask)
     )
@@ -141,13 +146,13 @@ def _loss(config):
 
 
 def _query_use(config):
+  if config.marginal_weight == config.conditional_weight == 0:
+    return "none"
   if isinstance(config, AlphaTimConfig):
     return "all jointly: alpha-entropies"
   if config.marginal_weight:
     return "all jointly: mutual information; assumes balanced classes"
-  if config.conditional_weight:
-    return "all jointly: entropy"
-  return "none"
+  return "all jointly: entropy"
 
 
 def gradient_descent(
@@ -249,7 +254,9 @@ def alternating_directions(
     predict,
     config.iterations,
     name,
-    "all jointly: mutual information; assumes balanced classes",
+    "all jointly: mutual information; assumes balanced classes"
+    if config.marginal_weight
+    else "all jointly: pseudo-labels",
   )
 
 

@@ -271,6 +271,9 @@ def _best(
     f", {text.plus_minus(paired.mean, paired.ci95, sign='+')} pp against "
     f"{adapt.label(results.BASELINE)}"
   )
+  between = method.difference_class_interval
   if not paired.p_t < results.LEVEL:
     words += " (not significantly different)"
+  elif between is None or not (between.low > 0 or between.high < 0):
+    words += " (on these classes; not significant for the sampling of classes)"
   return words
