@@ -21,7 +21,7 @@ class Curve(NamedTuple):
     """Along the axis.
 
     Raises:
-      InputError: for what is no number where it has to be one.
+      InputError: for what is not a number where it has to be one.
     """
     if self.logarithmic:
       return [math.log2(_number(label)) for label in labels]

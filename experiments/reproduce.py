@@ -83,7 +83,7 @@ def main(argv: list[str]) -> None:
   results_dir = pathlib.Path(command_line.required(_RESULTS_DIR))
   if _REPORT.value:
     if not results_dir.is_dir():
-      raise types.InputError(f"--results_dir={results_dir} is no folder")
+      raise types.InputError(f"--results_dir={results_dir} is not a folder")
     for path in page.update(results_dir, _ROOT):
       print(f"written: {path}")
     return

@@ -103,7 +103,7 @@ class SubjectFlags(NamedTuple):
 
 
 def define_subject() -> SubjectFlags:
-  """Defines them."""
+  """Defines the flags."""
   return SubjectFlags(
     command_line.define_path(
       "checkpoint", None, "Run folder of pretrain.py, or a checkpoint in one."

@@ -104,8 +104,8 @@ def config(path: pathlib.Path) -> Any:
     *("name", "split", "fingerprint")
   }:
     raise types.InputError(
-      f"{path} is no run folder of evaluate.py, curves.py or reproduce.py, or "
-      "one of another version"
+      f"{path} is not a run folder of evaluate.py, curves.py or reproduce.py, "
+      "or one of another version"
     )
   return found
 

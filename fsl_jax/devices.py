@@ -2,7 +2,7 @@
 
 One device, several, and several processes (`jax.distributed`) are the same
 program: every process runs all of it in the same order, holds its own rows of
-a batch, and process 0 alone writes files.
+a batch, and process 0 alone writes run folders.
 """
 
 import itertools

@@ -45,7 +45,7 @@ def stored(
     for r in records
   ):
     raise types.InputError(
-      f"{path} holds lines that are no episodes, or those of another version; "
+      f"{path} holds lines that are not episodes, or those of another version; "
       "choose another run folder"
     )
   stored = [r for r in records if r["protocol"] == protocol]
@@ -122,7 +122,7 @@ def result(
 
   Args:
     name: of the method.
-    query_use: its.
+    query_use: the method's use of query information.
     records: of the episodes, in order.
     head: "protocol", "name" and "text" of the episodes' source.
   """
@@ -161,7 +161,9 @@ def load(path: str | os.PathLike[str]) -> list[dict[str, types.EvalResult]]:
   folder = run_folder_lib.Files(path)
   file = folder.path / FILE
   if not file.is_file():
-    raise types.InputError(f"{path} is no run folder with episodes: no {FILE}")
+    raise types.InputError(
+      f"{path} is not a run folder with episodes: no {FILE}"
+    )
   # Before the records: a run in progress may finish more of them meanwhile.
   finished = folder.kept(_FINISHED)
   protocols: dict[str, list[dict[str, Any]]] = {}

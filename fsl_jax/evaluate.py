@@ -1,8 +1,8 @@
-"""Evaluates methods on the same episodes; the only stage that sees the labels.
+"""Evaluates methods on the same episodes, with the labels of the queries.
 
-An accuracy is computed here, in `_score`, and nowhere else; it reaches
-`types.EvalResult` through `episode_records.result`, whether it was computed
-now or stored by an earlier run.
+The accuracy of a method on an episode is computed here, in `_score`, from query
+labels that no method receives. It reaches `types.EvalResult` through
+`episode_records.result`, whether it was computed now or by an earlier run.
 """
 
 import contextlib

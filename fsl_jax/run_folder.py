@@ -44,7 +44,7 @@ class Files:
     """The configuration.
 
     Raises:
-      InputError: if it is damaged, or this is no run folder.
+      InputError: if it is damaged, or this is not a run folder.
     """
     return self._config[0]
 
@@ -103,7 +103,7 @@ class Files:
       return json_files.opened(path.read_bytes(), str(path))
     except (FileNotFoundError, NotADirectoryError) as error:
       raise types.InputError(
-        f"{self.path} is no run folder: no {_CONFIG}"
+        f"{self.path} is not a run folder: no {_CONFIG}"
       ) from error
 
 

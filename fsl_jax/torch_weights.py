@@ -198,7 +198,7 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
     header = json.loads(data[8:start])
   except (ValueError, RecursionError) as error:
     raise _RefusedError("its header is no JSON") from error
-  whole = memoryview(data)  # Its slices are no copies.
+  whole = memoryview(data)  # Its slices are not copies.
   tensors: dict[str, _Tensor] = {}
   content: dict[_Storage, _Bytes] = {}
   for name, entry in header.items():
@@ -233,7 +233,7 @@ def _state_dict(value: Any) -> dict[str, _Tensor]:
   for key, tensor in value.items():
     if type(key) is not str or not isinstance(tensor, _Tensor):
       raise _RefusedError(
-        f"it is no state dict: {key!r} is a {type(tensor).__name__}"
+        f"it is not a state dict: {key!r} is a {type(tensor).__name__}"
       )
   return value
 

@@ -280,3 +280,24 @@ class TestKnownFacts:
       assert use == "none"
     else:
       assert use.startswith("all jointly: ")
+
+  @pytest.mark.parametrize(
+    ("method", "use"),
+    [
+      ("tim_gd", "none"),
+      ("alpha_tim", "none"),
+      ("entropy_head", "none"),
+      ("tim_adm", "all jointly: pseudo-labels"),
+    ],
+  )
+  def test_without_the_terms_of_the_queries(self, method, use):
+    options = {"iterations": 2, "conditional_weight": 0.0}
+    if method != "entropy_head":
+      options["marginal_weight"] = 0.0
+    xs, ys, xq, _ = cases.draw([2, 2], [3, 3], seed=0, width=8, noise=0.5)
+    adapter = cases.adapter_of(method, tuple(options.items()))
+    assert adapter.query_use == use
+    logits = cases.run(
+      method, cases.task_of(xs, ys, xq), cases.NO_BASE, **options
+    )
+    assert np.isfinite(logits).all()

@@ -364,7 +364,7 @@ class TestTraining:
   def test_batch_is_a_multiple_of_the_devices(self, tmp_path):
     config = recipe.PretrainConfig(cycles=(1,), batch_size=6)
     data = synthetic.make(4, 16, image_size_px=8)
-    with pytest.raises(types.InputError, match="6 is no multiple of the 4 dev"):
+    with pytest.raises(types.InputError, match="6 is not a multiple"):
       loop.run(helpers.tiny_backbone(4), data, config, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

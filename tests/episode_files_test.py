@@ -167,7 +167,7 @@ class TestDamage:
   @pytest.mark.parametrize("keep", [0, 10, 500, -1])
   def test_truncated(self, dataset, path, keep):
     path.write_bytes(path.read_bytes()[:keep])
-    assert_refused(path, dataset, "is no file of episodes")
+    assert_refused(path, dataset, "is not a file of episodes")
 
   def test_flipped_bytes(self, dataset, path):
     """Wherever: another error than InputError would end a script with a
@@ -187,12 +187,12 @@ class TestDamage:
 
   def test_other_files(self, dataset, tmp_path):
     np.save(tmp_path / "a.npy", np.arange(3))
-    assert_refused(tmp_path / "a.npy", dataset, "is no file of episodes")
+    assert_refused(tmp_path / "a.npy", dataset, "is not a file of episodes")
     np.savez(tmp_path / "b.npz", a=np.arange(3))
-    assert_refused(tmp_path / "b.npz", dataset, "is no file of episodes")
+    assert_refused(tmp_path / "b.npz", dataset, "is not a file of episodes")
     (tmp_path / "c.npz").write_text("episodes")
-    assert_refused(tmp_path / "c.npz", dataset, "is no file of episodes")
-    assert_refused(tmp_path, dataset, "is no file of episodes")
+    assert_refused(tmp_path / "c.npz", dataset, "is not a file of episodes")
+    assert_refused(tmp_path, dataset, "is not a file of episodes")
 
   def test_no_pickle_is_run(self, dataset, path, tmp_path):
     ran = tmp_path / "ran"
@@ -204,9 +204,9 @@ class TestDamage:
     pickled = np.empty(1, object)
     pickled[0] = Touch()
     rewrite(path, image_ids=pickled)
-    assert_refused(path, dataset, "is no file of episodes")
+    assert_refused(path, dataset, "is not a file of episodes")
     path.write_bytes(pickle.dumps(Touch()))
-    assert_refused(path, dataset, "is no file of episodes")
+    assert_refused(path, dataset, "is not a file of episodes")
     assert not ran.exists()
 
   def test_header(self, dataset, path):
@@ -220,7 +220,7 @@ class TestDamage:
       header | {"protocol": 5},
     ):
       rewrite(path, header=np.asarray(json.dumps(changed)))
-      assert_refused(path, dataset, "is no file of episodes")
+      assert_refused(path, dataset, "is not a file of episodes")
     rewrite(path, header=np.asarray(json.dumps(header | {"format": 9})))
     assert_refused(path, dataset, "format 9", "expected 1")
 

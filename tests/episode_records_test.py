@@ -119,7 +119,7 @@ def test_lost_episodes_are_missed(tmp_path):
 
 
 def test_no_episodes(tmp_path):
-  with pytest.raises(types.InputError, match="no run folder"):
+  with pytest.raises(types.InputError, match="not a run folder"):
     episode_records.load(tmp_path)
   (tmp_path / episode_records.FILE).write_text("")
   write(tmp_path, [], "")

@@ -448,7 +448,7 @@ class TestRecords:
   def test_lines_that_are_no_episodes(self, tmp_path):
     folder = run_folder.RunFolder(tmp_path, {})
     folder.append(episode_records.FILE, [{"epoch": 1}])
-    with pytest.raises(types.InputError, match="no episodes"):
+    with pytest.raises(types.InputError, match="not episodes"):
       run([first_way()], folder=folder)
 
   def test_another_protocol_has_records_of_its_own(self, whole, tmp_path):

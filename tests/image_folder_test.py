@@ -549,7 +549,7 @@ class TestSplitFile:
       (
         '{"base": ["a", "kafer"], "val": ["a"], "test": ["d"]}',
         [
-          "'test' is no split",
+          "'test' is not a split",
           "unknown class 'kafer'; did you mean 'Käfer'?",
           "'a' is in base and again in val",
           "it lacks 'Käfer'; 'b'; 'd'",

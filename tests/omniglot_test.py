@@ -138,7 +138,7 @@ class TestRefused:
     for part in (
       "Greek/character01 has 19 drawings, expected 20",
       "N_Ko_(x)/character11 has 0 drawings, expected 20",
-      "N_Ko_(x)/character12 is no class of Omniglot",
+      "N_Ko_(x)/character12 is not a class of Omniglot",
     ):
       assert part in message
 

@@ -93,6 +93,26 @@ def test_leaves_a_result_with_its_provenance(run):
   assert run.result_path.name in run.output
 
 
+def test_results_of_another_recipe_are_not_overwritten(run):
+  content = run.result_path.read_text()
+  (cycles,) = (
+    network["pretrain"]["cycles"]
+    for network in json.loads(content)["provenance"]["networks"].values()
+  )
+  result = json.loads(content)
+  for network in result["provenance"]["networks"].values():
+    network["pretrain"]["cycles"] = [cycles[0] + 1, *cycles[1:]]
+  other = json.dumps(result)
+  run.result_path.write_text(other)
+  try:
+    refuse(
+      str(run.result_path), "reproduce", *run.options, _TARGET, "--episodes=2"
+    )
+    assert run.result_path.read_text() == other
+  finally:
+    run.result_path.write_text(content)
+
+
 def test_numbers_are_those_of_the_episodes(run):
   result = json.loads(run.result_path.read_text())
   for row in result["rows"]:

@@ -465,7 +465,7 @@ class TestStore:
       path.write_text(line * count)
       assert work.num_stored(tmp_path, job) == count
     path.write_text("{}\n")
-    with pytest.raises(types.InputError, match="no episodes"):
+    with pytest.raises(types.InputError, match="not episodes"):
       work.num_stored(tmp_path, job)
 
 

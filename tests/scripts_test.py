@@ -418,7 +418,7 @@ def test_compare(evaluated, tmp_path):
   same = f"{evaluated}/../{evaluated.name}"
   refuse("would be compared with itself", "compare", str(evaluated), same)
   refuse("two run folders are compared, got 1", "compare", str(evaluated))
-  refuse("no run folder", "compare", str(evaluated), str(tmp_path))
+  refuse("not a run folder", "compare", str(evaluated), str(tmp_path))
   refuse("same checkpoint", "pool", str(evaluated), str(evaluated))
 
 

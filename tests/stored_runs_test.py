@@ -114,7 +114,7 @@ def test_other_data_is_refused(paths, name, words):
 
 
 def test_no_run_folder(paths, tmp_path):
-  with pytest.raises(types.InputError, match="no run folder"):
+  with pytest.raises(types.InputError, match="not a run folder"):
     stored_runs.check_configs(paths[0], tmp_path)
   change(paths[1], "trained_on")
   with pytest.raises(types.InputError, match="of another version"):

@@ -100,7 +100,8 @@ def of_cell(
 def of_job(job: cells.Job, place: work.Place) -> float:
   """FLOP of a job: three passes per image and update, one to predict.
 
-  The extractor of hardness is left out: it sees each image once for all jobs.
+  The extractor of hardness is left out: it computes each image once for all
+  jobs.
   """
   protocol = job.protocol
   support = protocol.ways * protocol.shots

@@ -78,7 +78,7 @@ def _recipe(budget: cells.Budget, network: cells.Network) -> Json:
 
 
 def _plain(value: Any) -> Any:
-  """As JSON returns it."""
+  """The value after a round trip through JSON."""
   return json.loads(json.dumps(value))
 
 

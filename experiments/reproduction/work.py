@@ -263,7 +263,7 @@ def _counts(path: pathlib.Path, size: int, time_ns: int) -> Mapping[str, int]:
     )
   except (KeyError, TypeError) as error:
     raise types.InputError(
-      f"{path} holds lines that are no episodes ({error!r})"
+      f"{path} holds lines that are not episodes ({error!r})"
     ) from error
 
 

@@ -154,7 +154,7 @@ def _compiled(
       "types.Adapter"
     )
   return adapter._replace(
-    # The check waits for the images, which a step must not.
+    # The check reads the images, for which a step must not wait.
     init=compiled(adapter.init, check),
     step=compiled(adapter.step),
     predict=compiled(adapter.predict),

@@ -77,7 +77,7 @@ def compile(
     size = indices.shape[0]
     if size % (num_devices * chunk):
       raise types.InputError(
-        f"a batch of {size} episodes is no multiple of the chunk of {chunk}"
+        f"a batch of {size} episodes is not a multiple of the chunk of {chunk}"
         + (f" on each of {num_devices} devices" if num_devices > 1 else "")
       )
     return function(key, variables, tasks, indices)

@@ -80,7 +80,7 @@ def trial(
   Args:
     adapter: the method; two of its steps are run.
     variables: of the pre-trained backbone.
-    task: copied as often as the chunk asks for.
+    task: copied to fill the chunk.
     memory_bytes: that the program may use.
     largest: bound of the candidates.
   """

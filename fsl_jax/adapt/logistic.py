@@ -14,8 +14,8 @@ import jax.scipy.sparse.linalg
 from fsl_jax import types
 from fsl_jax.adapt import entries, frozen_features, losses
 
-MAX_NEWTON = 100  # Steps; about ten are taken.
-# Lengths that a Newton step may have; the objective decides.
+MAX_NEWTON = 100  # Steps; usually three to seven are taken.
+# Lengths of a Newton step, of which the one of least objective is taken.
 _LENGTHS = tuple(0.5**i for i in range(12))
 
 
@@ -49,7 +49,7 @@ def fit(support: frozen_features.Support, c: float) -> Linear:
   """Minimises c * sum of the cross-entropies + ||W||^2 / 2, b unpenalised.
 
   By Newton's method, each step solved by conjugate gradients and shortened
-  where the objective asks for it, until no component of the gradient exceeds
+  where that lowers the objective, until no component of the gradient exceeds
   16 machine epsilons times the number of images.
   """
   x, y, mask, present = support

@@ -1,14 +1,14 @@
 """Methods on support sets of any size, which stay in host memory.
 
-The functions of an adapter that is `types.Streamable`, applied to one batch at
-a time. A support set of at
-most `support_batch` images is one batch, as in the paper. A larger one is cut
-into `ceil(S / support_batch)` batches, in an order drawn anew in each epoch,
-and every batch is an update of its own; `epochs` stays the number of passes
-over the set. Adam changes a weight by about the learning rate at each update,
-whatever the batch, so the learning rate stays and the number of updates grows
-with the set. On the validation classes of CIFAR-FS this is more accurate than
-updates on the whole set, and the gain grows with the set.
+The functions of an adapter that is `types.Streamable` are applied to one batch
+at a time. A support set of at most `support_batch` images is one batch, as in
+the paper. A larger one is divided into `ceil(S / support_batch)` batches, in an
+order drawn anew in each epoch, and every batch is an update of its own;
+`epochs` remains the number of passes over the set. Adam changes a weight by
+about the learning rate at each update, whatever the batch, so the learning rate
+stays the same and the number of updates grows with the set. On the validation
+classes of CIFAR-FS this is more accurate than updates on the whole set, and the
+gain grows with the set.
 """
 
 import dataclasses

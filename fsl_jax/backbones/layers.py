@@ -53,7 +53,7 @@ class Conv3x3(nn.Module):
 
 
 class Conv1x1(nn.Module):
-  """1x1 convolution without bias, for shortcuts, as a matrix product."""
+  """1x1 convolution without bias, as a matrix product."""
 
   width: int
   kernel_init: Initializer

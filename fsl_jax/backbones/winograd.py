@@ -161,7 +161,7 @@ def _overlap_add(windows: list[jax.Array], axis: int) -> jax.Array:
 
 
 def _pad(x: jax.Array, axis: int, before: int, after: int) -> jax.Array:
-  """With zeros; negative numbers cut off."""
+  """Pads with zeros; a negative width crops."""
   padding = [(0, 0, 0)] * x.ndim
   padding[axis] = (before, after, 0)
   return jax.lax.pad(x, jnp.zeros((), x.dtype), padding)

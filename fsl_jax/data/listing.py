@@ -52,7 +52,7 @@ class Listing(NamedTuple):
       order.
     entries: all images of a split; a new iterator at every call. Images of
       a class need not be together.
-    left_out: files that are no images or cannot be read, and why; only where
+    left_out: files that are not images or cannot be read, and why; only where
       they may be left out.
   """
 

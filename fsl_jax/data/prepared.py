@@ -88,7 +88,7 @@ def root(data_dir: _DataDir = None) -> pathlib.Path:
       folder in the home directory.
 
   Raises:
-    InputError: if it is no local path.
+    InputError: if it is not a local path.
   """
   if data_dir is None:
     from tensorflow_datasets.core import constants

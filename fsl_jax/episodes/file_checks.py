@@ -59,7 +59,7 @@ def _check_header(path: str, header: Any) -> None:
     and all(isinstance(header[name], kind) for name, kind in kinds.items())
     and header["seed"] >= 0
   ):
-    raise types.InputError(f"{path} is no file of episodes")
+    raise types.InputError(f"{path} is not a file of episodes")
   if header["format"] != FORMAT:
     raise types.InputError(
       f"{path} has episodes in format {header['format']}; expected {FORMAT}"

@@ -177,7 +177,7 @@ def read(path: str | os.PathLike[str], dataset: types.ClassIndexed) -> Stored:
     *(KeyError, ValueError, TypeError, OSError, EOFError),
     *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
   ) as error:
-    raise types.InputError(f"{path} is no file of episodes ({error})") from (
+    raise types.InputError(f"{path} is not a file of episodes ({error})") from (
       error
     )
   file_checks.check(path, header, arrays, dataset)

@@ -188,7 +188,7 @@ def make(**values: Any) -> Protocol:
   """A protocol from the values of flags and records, including rules as text.
 
   Raises:
-    InputError: for a text that is no rule, or a value out of range.
+    InputError: for a text that is not a rule, or a value out of range.
   """
   return Protocol(
     **{

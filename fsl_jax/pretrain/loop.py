@@ -65,7 +65,7 @@ def run(
       that stay on disk; there is one after each epoch in any case.
 
   Raises:
-    InputError: if network and data do not fit, the batch size is no multiple
+    InputError: if network and data do not fit, the batch size is not a multiple
       of the number of devices, or `run_dir` is of another run.
   """
   _check_fit(backbone, dataset)

@@ -322,7 +322,7 @@ def make(
   """
   if config.batch_size % mesh.size:
     raise types.InputError(
-      f"batch_size {config.batch_size} is no multiple of the {mesh.size} "
+      f"batch_size {config.batch_size} is not a multiple of the {mesh.size} "
       "devices"
     )
   steps_per_epoch = num_images // config.batch_size

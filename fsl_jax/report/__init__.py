@@ -7,7 +7,7 @@
 table, tables    what a table is; those of a run: terminal, Markdown, page
 figures          charts: accuracy, hardness, what happened step by step
 hardness_chart   accuracy against hardness; sweep: along one number
-episode_images   single episodes as images
+image_grids      single episodes as images
 page             a page and the files of a run
 comparison       two runs on the same episodes
 pooling          runs that differ in their pre-training

@@ -115,7 +115,7 @@ class Protocol:
 
   @functools.cached_property
   def accuracy(self) -> statistics.Summary:
-    """Of the nearest class mean."""
+    """Accuracy of the nearest class mean."""
     return statistics.summary(self.result.accuracy)
 
   @functools.cached_property

@@ -119,7 +119,7 @@ def _facts(values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def _leaves(
   value: Any, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-  """Values that are no mapping; places in a list of mappings count from 1."""
+  """Values that are not mappings; places in a list of mappings count from 1."""
   is_list = isinstance(value, (list, tuple))
   if is_list and any(isinstance(inner, Mapping) for inner in value):
     value = dict(enumerate(value, 1))

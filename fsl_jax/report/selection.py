@@ -45,7 +45,7 @@ class Exhibit:
 
   @property
   def most_shots(self) -> int:
-    """Of any class."""
+    """The number of images per class, over all classes."""
     return int(np.bincount(self.support_labels, minlength=1).max())
 
   def _check_labels(self, name: str, size: int) -> None:

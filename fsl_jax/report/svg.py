@@ -126,7 +126,7 @@ def draw(
 
 
 def legend(figure: Any, handles: Sequence[Any], **options: Any) -> None:
-  """Of every figure alike: beneath it, at the left."""
+  """Places the legend of a figure beneath it, at the left."""
   if handles:
     figure.legend(
       handles=handles, loc="outside lower left", handlelength=3, **options

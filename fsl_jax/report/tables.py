@@ -106,7 +106,7 @@ def footnotes(summary: results.Summary) -> list[str]:
 
 
 def terminal(summary: results.Summary) -> str:
-  """Plain text for a terminal, in 80 columns with the library's methods."""
+  """Plain text for a terminal, in 80 columns with the paper's methods."""
   blocks = []
   for section in summary.sections:
     uses = [f"queries used: {r.query_use}" for r in section.section.values()]

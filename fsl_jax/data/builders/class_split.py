@@ -158,7 +158,7 @@ def from_file(names: Sequence[str], path: str, where: str) -> Split:
       '{"base": [...], "val": [...], "novel": [...]} with names of classes'
     )
   problems = [
-    f"{key!r} is no split, expected base, val, novel"
+    f"{key!r} is not a split, expected base, val, novel"
     for key in given
     if key not in listing.SPLITS
   ]

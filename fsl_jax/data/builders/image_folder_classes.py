@@ -55,7 +55,7 @@ class Found(NamedTuple):
   """All classes of a source."""
 
   classes: dict[str, Class]
-  left_out: list[str]  # files that are no images, and why
+  left_out: list[str]  # files that are not images, and why
   root: str  # folder that names of files are relative to
 
 
@@ -104,7 +104,7 @@ def find(
       split that they stand for.
     tables: by parent, where images lie in no class folders.
     join: whether several of `parents` may have the same classes.
-    skip: whether files that are no images, or cannot be read, are left out.
+    skip: whether files that are not images, or cannot be read, are left out.
 
   Raises:
     InputError: naming all folders and files that are not as expected.
@@ -162,7 +162,7 @@ class _Search:
         self._empty.append(folder)
 
   def _count(self, folder: str) -> int:
-    """Number of images below a class folder, which may be no class."""
+    """Number of images below a class folder, which may not be a class."""
     count, own = 0, 0
     below = set()  # folders with images
     for file in self._place.walk(folder):
@@ -236,7 +236,7 @@ class _Search:
       )
 
   def _describe_left_out(self) -> list[str]:
-    """Clauses on files that are no images, by their kind."""
+    """Clauses on files that are not images, by their kind."""
     said = [
       f"{len(names)} of its files: {kinds.remedy(kind)} ({_some(names)})"
       for kind, names in self._no_pictures.items()

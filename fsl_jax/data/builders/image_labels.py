@@ -51,7 +51,7 @@ def read(place: tree.Tree, table: tree.File, top: str) -> Labelled:
     top: folder in which its files may be if they are not beside it.
 
   Raises:
-    InputError: naming all wrong rows; or if it is no table.
+    InputError: naming all wrong rows; or if it is not a table.
   """
   label_of: dict[str, str] = {}
   problems = []
@@ -98,7 +98,7 @@ def _rows(table: tree.File) -> Iterator[tuple[int, tuple[str, str]]]:
   """Line numbers, and the file and label of each.
 
   Raises:
-    InputError: if it is no text, or lacks a column.
+    InputError: if it is not text, or lacks a column.
   """
   try:
     text = tree.read(table.where).decode("utf-8-sig")

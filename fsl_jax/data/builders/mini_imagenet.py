@@ -220,7 +220,7 @@ def _parse(seen: wordnet.Survey, file: tree.File) -> _Pickle | None:
   """The content of a file; None if it is something else.
 
   Raises:
-    InputError: if it is no pickle of plain values, or malformed.
+    InputError: if it is not a pickle of plain values, or malformed.
   """
   where = seen.show(file)
   content = pickles.load(file.where, name=where)

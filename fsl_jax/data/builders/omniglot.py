@@ -93,7 +93,7 @@ the split of Vinyals et al. by character: 1,028 base, 172 val, 423 novel.
       if len(by_class[name]) != self.IMAGES_PER_CLASS
     ]
     problems += [
-      f"class {name} is no class of Omniglot"
+      f"class {name} is not a class of Omniglot"
       for name in by_class
       if name not in expected
     ]

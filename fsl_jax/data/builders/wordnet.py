@@ -29,7 +29,7 @@ _ID = re.compile(r"n\d{8}")
 
 # Such as datasets/mini-imagenet/images/train/n01532829.
 _DEPTH = 4
-# A folder with more folders that are no classes holds something else.
+# A folder with more folders that are not classes holds something else.
 _MAX_FOLDERS = 200
 
 # Folders and files that people give instead of the folder that holds them.

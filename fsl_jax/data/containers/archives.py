@@ -99,7 +99,7 @@ def safe_name(name: str, archive: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-  """Whether a file, or a folder that it lies in, is no part of the data."""
+  """Whether a file, or a folder that it lies in, is not a part of the data."""
   return any(
     part.startswith(".") or part == "__MACOSX" for part in name.split("/")
   )

@@ -269,7 +269,7 @@ def _load(file: BinaryIO, size: int, name: str, dialect: Dialect) -> Any:
       f"the pickle {name} is cut short, or no pickle; expected "
       f"{dialect.expected}"
     ) from error
-  # For bytes that are no pickle the unpickler raises exceptions of any type.
+  # For bytes that are not a pickle the unpickler raises exceptions of any type.
   except Exception as error:
     if isinstance(error, OSError) and error.errno is not None:
       raise
@@ -342,7 +342,7 @@ def whole_numbers(values: Any, what: str) -> np.ndarray:
 
 
 def with_text_keys(content: dict[Any, Any], what: str) -> dict[str, Any]:
-  """A dict with text keys; keys that are no text or bytes are dropped."""
+  """A dict with text keys; keys that are not text or bytes are dropped."""
   return {
     text(key, f"keys of {what}"): value
     for key, value in content.items()
