@@ -22,7 +22,6 @@ from absl import flags
 from fsl_jax import (
   dataset_hardness,
   devices,
-  episodes,
   extractors,
   report,
   run_folder,
@@ -82,7 +81,7 @@ def main(argv: list[str]) -> None:
         scoring.copies_note(dataset, _DATA.data_dir.value),
       ],
       galleries=[
-        _galleries(source, protocol)
+        scoring.galleries(source, protocol.section)
         for source, protocol in zip(sources, protocols, strict=True)
       ],
     )
@@ -92,20 +91,6 @@ def main(argv: list[str]) -> None:
   count = len(sources) * _NUM_EPISODES.value
   print(f"hardness of {count:,} episodes computed in {seconds:.1f} s")
   print(f"report: {folder.path / 'hardness.html'}")
-
-
-def _galleries(
-  source: episodes.source.Source, protocol: report.dataset.Protocol
-) -> list[report.Gallery]:
-  """The images of the hardest and of the easiest episodes."""
-  return [
-    report.Gallery(
-      selection,
-      [scoring.exhibit(source, i) for i in selection.episodes],
-    )
-    for selection in report.extremes(protocol.section)
-    if selection.episodes
-  ]
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def run(
       provenance=scored.provenance,
       notes=scored.notes,
       sheet=_sheet(*first),
-      galleries=_galleries(*first),
+      galleries=galleries(*first),
     )
 
   devices.on_first_process(write)
@@ -309,7 +309,7 @@ def _sheet(
   )
 
 
-def _galleries(
+def galleries(
   source: episodes.source.Source, section: results.Section
 ) -> list[report.Gallery]:
   """The images of the hardest and the easiest episodes."""

@@ -155,9 +155,7 @@ def _check(backbone, config, name):
       if not types.is_concrete(images, mask):
         continue
       images, mask = jax.device_get((images, mask))
-      outputs, _ = backbone.apply(
-        {"batch_stats": {}}, images[mask], train=False
-      )
+      outputs, _ = backbone.apply({"params": {}}, images[mask], train=False)
       lowest = outputs.features.min(initial=0)
       if lowest < 0:
         raise types.InputError(

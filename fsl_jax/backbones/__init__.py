@@ -247,7 +247,7 @@ def identity(num_logits: int | None = None) -> types.Backbone:
 
 def init_shapes(backbone: types.Backbone, channels: int = 3) -> types.Variables:
   """Shapes and dtypes of the variables, computed without any work."""
-  size = backbone.image_size_px
+  size = backbone.image_size_px or MIN_SIZE_PX
   images = jax.ShapeDtypeStruct((1, size, size, channels), np.float32)
   return jax.eval_shape(lambda x: backbone.init(jax.random.key(0), x), images)
 
