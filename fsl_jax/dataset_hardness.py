@@ -13,6 +13,7 @@ import numpy as np
 
 from fsl_jax import diagnosis, types
 from fsl_jax import hardness as hardness_lib
+from fsl_jax.adapt import losses
 from fsl_jax.episodes import feeder, sampler
 from fsl_jax.episodes import source as source_lib
 
@@ -73,13 +74,7 @@ def of_source(
   types.check_whole("batch_size", batch_size, at_least=1)
   check(source, num_episodes)
   shapes = source.shapes
-  num_images = len(source.dataset.class_ids)
-  if embeddings.ndim != 2 or len(embeddings) != num_images:
-    raise types.InputError(
-      f"embeddings must be [{num_images}, P], one row per image of "
-      f"{source.dataset.name}, split {source.dataset.split!r}, got "
-      f"{list(embeddings.shape)}"
-    )
+  _check_embeddings(embeddings, source.dataset)
   # The same episodes, of embeddings instead of images.
   over_embeddings: source_lib.Source = dataclasses.replace(
     source,  # type: ignore[type-var]
@@ -131,6 +126,17 @@ def of_source(
   return EpisodeHardness(result, log_odds[:, :width])
 
 
+def _check_embeddings(
+  embeddings: np.ndarray, dataset: types.ClassIndexed
+) -> None:
+  num_images = len(dataset.class_ids)
+  if embeddings.ndim != 2 or len(embeddings) != num_images:
+    raise types.InputError(
+      f"embeddings must be [{num_images}, P], one row per image of "
+      f"{dataset.name}, split {dataset.split!r}, got {list(embeddings.shape)}"
+    )
+
+
 def _digests(episodes: types.Episode) -> list[str]:
   """Digests of the stacked episodes."""
   return [
@@ -150,8 +156,8 @@ def _digests(episodes: types.Episode) -> list[str]:
 def _hardness(
   episodes: types.Episode,
 ) -> tuple[jax.Array, hardness_lib.Queries]:
-  """Of episodes, [B], and of their queries, [B, T] each; the images of the
-  episodes are embeddings."""
+  """Hardness of episodes, [B], and values of their queries, [B, T] each; the
+  images of the episodes are embeddings."""
 
   def of_one(episode):
     task = episode.task
@@ -163,8 +169,7 @@ def _hardness(
       episode.query_labels,
       task.num_ways,
     )
-    embeddings = (task.support_images, task.query_images)
-    return hardness_lib.of_embeddings(episode, embeddings), queries
+    return losses.masked_mean(queries.log_odds, task.query_mask), queries
 
   return jax.lax.map(of_one, episodes)
 
