@@ -151,11 +151,12 @@ def network(
 ) -> types.Backbone:
   """The identity over the outputs that `extract` makes of a network.
 
-  Its logits and features are those of the network, if that has logits;
-  arguments as for `extract`.
+  Its logits and features are those of the network, if that has logits. It
+  refuses images. Arguments as for `extract`.
   """
   num_logits = _num_logits(backbone, variables, dataset)
-  return backbones.identity(num_logits=num_logits or None)
+  _, width = _shape(backbone, variables, dataset)
+  return backbones.identity(num_logits=num_logits or None, width=width)
 
 
 def base_statistics(

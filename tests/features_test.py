@@ -56,6 +56,15 @@ def test_base_statistics_are_of_features_alone(backbone, variables, dataset):
   np.testing.assert_allclose(found["mean"], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_network_of_features_refuses_images(backbone, variables, dataset):
+  network = features.network(backbone, variables, dataset)
+  method = adapt.create("prototype", network)
+  with pytest.raises(types.InputError, match="cached features"):
+    fsl.evaluate.run(
+      method, {"params": {}}, dataset, num_episodes=1, progress=False
+    )
+
+
 def test_network_without_logits(backbone, variables, dataset):
   def apply(variables, images, **options):
     outputs, collections = backbone.apply(variables, images, **options)

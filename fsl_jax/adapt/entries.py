@@ -142,8 +142,9 @@ def load(name: str) -> Entry:
   found = getattr(module, attribute, None)
   if isinstance(found, Entry):
     return dataclasses.replace(found, name=name, label=found.label or attribute)
-  if not callable(found):
+  if not callable(found) or isinstance(found, type):
     what = "nothing" if found is None else f"a {type(found).__name__}"
+    what = "a class" if isinstance(found, type) else what
     raise types.InputError(
       f"{module_name} has {what} under the name {attribute!r}; expected an "
       "adapt.Entry, or a function (backbone, config=None, *, name)"

@@ -211,7 +211,9 @@ def _trained(
 
 
 @programs.kept
-def identity(num_logits: int | None = None) -> types.Backbone:
+def identity(
+  num_logits: int | None = None, width: int | None = None
+) -> types.Backbone:
   """Logits and features are the images, flattened: for cached features.
 
   A method on frozen features is the same adapter over this backbone.
@@ -220,9 +222,12 @@ def identity(num_logits: int | None = None) -> types.Backbone:
     num_logits: P, if the first P values of an image are its logits and the
       others its features, as `features.extract` makes them. None takes all of
       them for both.
+    width: of the rows [M, width] that are accepted; None accepts images of any
+      shape.
 
   Raises:
-    InputError: `apply`, unless images have more than P values.
+    InputError: `apply`, for images of another width, or unless they have more
+      than P values.
   """
 
   def init(key, images):
@@ -231,12 +236,17 @@ def identity(num_logits: int | None = None) -> types.Backbone:
 
   def apply(variables, images, *, train, mask=None):
     del train, mask
+    if width is not None and images.shape[1:] != (width,):
+      raise types.InputError(
+        f"cached features must be [M, {width}], got {list(images.shape)}; "
+        "features.extract makes them of images"
+      )
     flat = images.reshape(images.shape[0], math.prod(images.shape[1:]))
-    width = flat.shape[1]
-    if num_logits is not None and not 0 < num_logits < width:
+    size = flat.shape[1]
+    if num_logits is not None and not 0 < num_logits < size:
       raise types.InputError(
         f"identity(num_logits={num_logits}) takes that many logits and then "
-        f"features from each row, but rows have {width} values; without "
+        f"features from each row, but rows have {size} values; without "
         "num_logits all of them are both"
       )
     outputs = types.Outputs(flat[:, :num_logits], flat[:, num_logits or 0 :])
