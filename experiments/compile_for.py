@@ -106,19 +106,12 @@ def _adaptation(
     devices.sharding(mesh, spec) for spec in (devices.SAME, devices.ROWS)
   )
   size = chunk * mesh.size
-  images = (_IMAGE_SIZE_PX.value, _IMAGE_SIZE_PX.value, 3)
 
   def divided(shape: tuple[int, ...], dtype: Any) -> Any:
     return jax.ShapeDtypeStruct((size, *shape), dtype, sharding=rows)
 
-  support, query = _WAYS.value * _SHOTS.value, _WAYS.value * _QUERIES.value
-  task = types.Task(
-    support_images=divided((support, *images), np.uint8),
-    support_labels=divided((support,), np.int32),
-    support_mask=divided((support,), bool),
-    query_images=divided((query, *images), np.uint8),
-    query_mask=divided((query,), bool),
-    num_ways=_WAYS.value,
+  task = jax.tree.map(
+    lambda x: divided(x.shape[1:], x.dtype), adaptation.tasks(_setup(1))
   )
   key, variables = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=same),

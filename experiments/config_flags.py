@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 
 from fsl_jax import adapt, types
+from fsl_jax.adapt import entries
 
 
 def define(
@@ -35,7 +36,7 @@ def define(
       flags.DEFINE_list(name, None, text)
     else:
       flags.DEFINE_string(name, None, text)
-    if field.name in (earlier := _earlier_names(config_class)):
+    if field.name in (earlier := entries.earlier_names(config_class)):
       flags.DEFINE_alias(prefix + earlier[field.name], name)
 
 
@@ -134,10 +135,6 @@ def _fields(config_class: Any, only: Collection[str] | None) -> list[Any]:
     for field in (dataclasses.fields(config_class) if config_class else ())
     if only is None or field.name in only
   ]
-
-
-def _earlier_names(config_class: Any) -> Mapping[str, str]:
-  return getattr(config_class, "EARLIER_NAMES", {})
 
 
 def _convert(name: str, text: Any, field: dataclasses.Field) -> Any:

@@ -79,7 +79,7 @@ def extract(
   folder = None if cache_dir is None else paths.local(cache_dir, "cache_dir")
   key = _key(backbone, variables, dataset)
   path = None if folder is None else folder / f"{key}.npy"
-  shape = _shape(backbone, variables, dataset)
+  shape = (len(dataset.class_ids), sum(_widths(backbone, variables, dataset)))
   if path is not None and path.exists():
     outputs = _read(path, shape)
   else:
@@ -137,11 +137,16 @@ def _program(backbone: types.Backbone, mesh: jax.sharding.Mesh) -> Any:
 
 
 def _rows(backbone, variables, images):
+  return jnp.concatenate(_parts(backbone, variables, images), axis=1)
+
+
+def _parts(backbone, variables, images):
+  """Logits, if there are any, and features."""
   prepared = augment.prepare(images, backbone.preprocess)
   outputs, _ = backbone.apply(variables, prepared, train=False)
   parts = [x for x in outputs if x is not None]
   chex.assert_shape(parts, (len(images), None))
-  return jnp.concatenate(parts, axis=1)
+  return parts
 
 
 def network(
@@ -154,9 +159,10 @@ def network(
   Its logits and features are those of the network, if that has logits. It
   refuses images. Arguments as for `extract`.
   """
-  num_logits = _num_logits(backbone, variables, dataset)
-  _, width = _shape(backbone, variables, dataset)
-  return backbones.identity(num_logits=num_logits or None, width=width)
+  num_logits, num_features = _widths(backbone, variables, dataset)
+  return backbones.identity(
+    num_logits=num_logits or None, width=num_logits + num_features
+  )
 
 
 def base_statistics(
@@ -182,23 +188,10 @@ def base_statistics(
   cached = extract(
     backbone, variables, base, cache_dir=cache_dir, progress=progress
   )
-  start = _num_logits(backbone, variables, base)
-  mean = np.asarray(cached.images)[:, start:].mean(0, dtype=np.float64)
+  num_logits, _ = _widths(backbone, variables, base)
+  features = np.asarray(cached.images)[:, num_logits:]
+  mean = features.mean(0, dtype=np.float64)
   return {"mean": mean.astype(np.float32)}
-
-
-def _num_logits(backbone, variables, dataset) -> int:
-  """P; 0 for a network without logits."""
-  images = jax.ShapeDtypeStruct(
-    (1, *dataset.images.shape[1:]), dataset.images.dtype
-  )
-
-  def logits(variables, images):
-    prepared = augment.prepare(images, backbone.preprocess)
-    return backbone.apply(variables, prepared, train=False)[0].logits
-
-  found = jax.eval_shape(logits, variables, images)
-  return 0 if found is None else found.shape[1]
 
 
 def _key(
@@ -251,17 +244,19 @@ def data_digest(dataset: types.ClassIndexed) -> str:
   return sha.hexdigest()
 
 
-def _shape(
+def _widths(
   backbone: types.Backbone,
   variables: types.Variables,
   dataset: types.ClassIndexed,
 ) -> tuple[int, int]:
-  """[n, P + D] of the outputs, without computing them."""
+  """P and D of the outputs, without computing them; P is 0 without logits."""
   images = jax.ShapeDtypeStruct(
     (1, *dataset.images.shape[1:]), dataset.images.dtype
   )
-  rows = jax.eval_shape(functools.partial(_rows, backbone), variables, images)
-  return len(dataset.class_ids), rows.shape[1]
+  *logits, features = jax.eval_shape(
+    functools.partial(_parts, backbone), variables, images
+  )
+  return sum(x.shape[1] for x in logits), features.shape[1]
 
 
 def _read(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:

@@ -105,17 +105,9 @@ def adapter(
 
   def init(key, variables, task):
     del key  # Nothing here is random.
-    support = extractor.support(variables, task)
-    queries = extractor.queries(variables, task)
-    shift = mean_shift(support, queries, task.query_mask)
-    prototypes = rectified(
-      support,
-      shifted(queries, task.query_mask, shift),
-      task.query_mask,
-      scale=config.scale,
-      mean=config.mean,
+    return start(
+      extractor, variables, task, scale=config.scale, mean=config.mean
     )
-    return State(variables, shift, prototypes, support.present)
 
   def predict(state, task):
     queries = extractor.queries(state.variables, task)
@@ -125,14 +117,46 @@ def adapter(
       return heads.nearest(queries, state.prototypes, state.present)
     return heads.cosines(queries, state.prototypes, state.present)
 
-  return types.Adapter(
+  return frozen_features.without_steps(
     init,
-    frozen_features.no_step,
     predict,
-    0,
     name,
     "all jointly: mean shift and pseudo-labels; assumes balanced classes",
   )
+
+
+def start(
+  extractor: frozen_features.Extractor,
+  variables: types.Variables,
+  task: types.Task,
+  *,
+  scale: float,
+  mean: str,
+  rectify: bool = True,
+) -> State:
+  """The shift of a task, and its prototypes.
+
+  Args:
+    extractor: of the features.
+    variables: of the network.
+    task: support and queries.
+    scale, mean: as for `rectified`.
+    rectify: whether prototypes are rectified, or means of the support.
+  """
+  support = extractor.support(variables, task)
+  queries = extractor.queries(variables, task)
+  query_mask = jnp.asarray(task.query_mask)
+  shift = mean_shift(support, queries, query_mask)
+  prototypes = support.means
+  if rectify:
+    prototypes = rectified(
+      support,
+      shifted(queries, query_mask, shift),
+      query_mask,
+      scale=scale,
+      mean=mean,
+    )
+  return State(variables, shift, prototypes, support.present)
 
 
 def mean_shift(

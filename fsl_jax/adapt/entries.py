@@ -58,7 +58,7 @@ class Entry:
     Raises:
       InputError: for an unknown option, or a value out of range.
     """
-    earlier = _earlier_names(self.config_class)
+    earlier = earlier_names(self.config_class)
     aliases = {old for new, old in earlier.items() if new in self.options}
     for option in options:
       if option not in self.options | aliases:
@@ -71,7 +71,7 @@ class Entry:
 
   def record(self, config: Any) -> dict[str, Any]:
     """The values of a configuration that shape the method, as JSON values."""
-    earlier = _earlier_names(self.config_class)
+    earlier = earlier_names(self.config_class)
     used = {earlier.get(k, k) for k in self.options | set(self.preset)}
     return {k: v for k, v in recorded(config).items() if k in used}
 
@@ -84,7 +84,7 @@ def recorded(config: Any) -> dict[str, Any]:
   """
   if config is None:
     return {}
-  earlier = _earlier_names(type(config))
+  earlier = earlier_names(type(config))
   values = dataclasses.asdict(config)
   return {earlier.get(name, name): value for name, value in values.items()}
 
@@ -152,7 +152,8 @@ def load(name: str) -> Entry:
   return Entry(name, found, label=attribute)
 
 
-def _earlier_names(config_class: Any) -> Mapping[str, str]:
+def earlier_names(config_class: Any) -> Mapping[str, str]:
+  """The earlier name of each renamed field, see `renamed`."""
   return getattr(config_class, "EARLIER_NAMES", {})
 
 

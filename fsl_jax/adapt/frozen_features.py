@@ -5,7 +5,8 @@ over a set need no further mask.
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +134,28 @@ def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
   return x.sum(0) / jnp.maximum(mask.sum(), 1).astype(x.dtype)
 
 
-def no_step(state, task):
-  """The `step` of methods that have none."""
-  del state, task
-  raise ValueError("this method has no steps")
+class ClassMeans(NamedTuple):
+  """The state of methods that compare queries with one vector per class."""
+
+  variables: types.Variables
+  means: jax.Array  # [N, D]
+  present: jax.Array  # [N] bool
+
+
+def without_steps(
+  init: Callable[..., Any],
+  predict: Callable[..., jax.Array],
+  name: str,
+  query_use: str,
+  **others: Any,
+) -> types.Adapter:
+  """The adapter of a method that is complete after `init`.
+
+  Arguments are fields of `types.Adapter`.
+  """
+
+  def step(state, task):
+    del state, task
+    raise ValueError(f"{name} has no steps")
+
+  return types.Adapter(init, step, predict, 0, name, query_use, **others)

@@ -100,19 +100,14 @@ def adapter(
 
   def init(key, variables, task):
     del key  # Nothing here is random.
-    support = extractor.support(variables, task)
-    queries = extractor.queries(variables, task)
-    shift = bd_cspn.mean_shift(support, queries, task.query_mask)
-    prototypes = support.means
-    if config.rectify:
-      prototypes = bd_cspn.rectified(
-        support,
-        bd_cspn.shifted(queries, task.query_mask, shift),
-        task.query_mask,
-        scale=bd_cspn.BdCspnConfig.scale,
-        mean="count",
-      )
-    return bd_cspn.State(variables, shift, prototypes, support.present)
+    return bd_cspn.start(
+      extractor,
+      variables,
+      task,
+      scale=bd_cspn.BdCspnConfig.scale,
+      mean="count",
+      rectify=config.rectify,
+    )
 
   def predict(state, task):
     queries = extractor.queries(state.variables, task)
@@ -127,11 +122,9 @@ def adapter(
   used = "mean shift, pseudo-labels and neighbours"
   if not config.rectify:
     used = "mean shift and neighbours"
-  return types.Adapter(
+  return frozen_features.without_steps(
     init,
-    frozen_features.no_step,
     predict,
-    0,
     name,
     f"all jointly: {used}; assumes balanced classes",
   )

@@ -142,7 +142,7 @@ def adapter(
     logits = state.head(extractor.queries(state.variables, task))
     return jnp.where(state.present[None], logits, losses.ABSENT_LOGIT)
 
-  return types.Adapter(init, frozen_features.no_step, predict, 0, name, "none")
+  return frozen_features.without_steps(init, predict, name, "none")
 
 
 LOGISTIC = entries.Entry(

@@ -98,11 +98,9 @@ def adapter(
     queries = extractor.queries(state.variables, task)
     return logits(state, queries * state.scale[None])
 
-  return types.Adapter(
+  return frozen_features.without_steps(
     init,
-    frozen_features.no_step,
     predict,
-    0,
     name,
     "all jointly: soft pseudo-labels; favours few classes",
   )

@@ -1,12 +1,10 @@
 """Nearest class mean, the simplest baseline."""
 
 import dataclasses
-from typing import Literal, NamedTuple
-
-import jax
+from typing import Literal
 
 from fsl_jax import types
-from fsl_jax.adapt import entries, heads
+from fsl_jax.adapt import entries, frozen_features, heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +23,6 @@ class PrototypeConfig:
     types.check_choice("input", self.input, ("features", "logits"))
     types.check_choice("distance", self.distance, ("euclidean", "cosine"))
     types.check_whole("micro_batch", self.micro_batch, at_least=1)
-
-
-class PrototypeState(NamedTuple):
-  variables: types.Variables
-  means: jax.Array  # [N, D]
-  present: jax.Array  # [N] bool
 
 
 def adapter(
@@ -59,11 +51,7 @@ def adapter(
 
   def start(key, variables, means, present):
     del key  # Nothing here is random.
-    return PrototypeState(variables, means, present)
-
-  def step(state, task):
-    del task
-    raise ValueError("prototype has no steps")
+    return frozen_features.ClassMeans(variables, means, present)
 
   def predict(state, task):
     queries = embed(state.variables, task.query_images)
@@ -71,8 +59,8 @@ def adapter(
     return classify(queries, state.means, state.present)
 
   streamable = types.Streamable(embed, start, config.micro_batch, False)
-  return types.Adapter(
-    init, step, predict, 0, name, "none", streamable=streamable
+  return frozen_features.without_steps(
+    init, predict, name, "none", streamable=streamable
   )
 
 

@@ -8,7 +8,7 @@ by itself.
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -54,12 +54,6 @@ class PtMapConfig(PtNcmConfig):
     types.check_whole("max_sinkhorn", self.max_sinkhorn, at_least=1)
     for name in ("rate", "scale", "tolerance"):
       types.check_positive(name, getattr(self, name))
-
-
-class State(NamedTuple):
-  variables: types.Variables
-  means: jax.Array  # [N, D]
-  present: jax.Array  # [N] bool
 
 
 def power_transform(x: jax.Array, negative: str) -> jax.Array:
@@ -190,17 +184,15 @@ def nearest_mean(
   def init(key, variables, task):
     del key  # Nothing here is random.
     support = _support(extractor, config, variables, task)
-    return State(variables, support.means, support.present)
+    return frozen_features.ClassMeans(variables, support.means, support.present)
 
   def predict(state, task):
     queries = _queries(extractor, config, state.variables, task)
     return heads.nearest(queries, state.means, state.present)
 
-  return types.Adapter(
+  return frozen_features.without_steps(
     init,
-    frozen_features.no_step,
     predict,
-    0,
     name,
     "all jointly: mean of the queries",
     check=_check(backbone, config, name),
@@ -227,7 +219,7 @@ def optimal_transport(
       return means + config.rate * (new - means)
 
     means = jax.lax.fori_loop(0, config.iterations, move, support.means)
-    return State(variables, means, support.present)
+    return frozen_features.ClassMeans(variables, means, support.present)
 
   def predict(state, task):
     queries = _queries(extractor, config, state.variables, task)
@@ -238,11 +230,9 @@ def optimal_transport(
   used = "soft pseudo-labels"
   if config.balance == "told":
     used = "optimal transport; told the number of queries per class"
-  return types.Adapter(
+  return frozen_features.without_steps(
     init,
-    frozen_features.no_step,
     predict,
-    0,
     name,
     f"all jointly: {used}",
     check=_check(backbone, config, name),

@@ -100,7 +100,7 @@ def adapter(
     logits = queries @ state.weight.T + state.bias[None]
     return jnp.where(state.present[None], logits, losses.ABSENT_LOGIT)
 
-  return types.Adapter(init, frozen_features.no_step, predict, 0, name, "none")
+  return frozen_features.without_steps(init, predict, name, "none")
 
 
 RIDGE = entries.Entry(

@@ -3,18 +3,8 @@
 Source: Wang, Chao, Weinberger and van der Maaten (arXiv 1911.04623), section 3.
 """
 
-from typing import NamedTuple
-
-import jax
-
 from fsl_jax import types
 from fsl_jax.adapt import entries, frozen_features, heads
-
-
-class State(NamedTuple):
-  variables: types.Variables
-  means: jax.Array  # [N, D]
-  present: jax.Array  # [N] bool
 
 
 def adapter(
@@ -32,13 +22,13 @@ def adapter(
   def init(key, variables, task):
     del key  # Nothing here is random.
     support = extractor.support(variables, task)
-    return State(variables, support.means, support.present)
+    return frozen_features.ClassMeans(variables, support.means, support.present)
 
   def predict(state, task):
     queries = extractor.queries(state.variables, task)
     return heads.nearest(queries, state.means, state.present)
 
-  return types.Adapter(init, frozen_features.no_step, predict, 0, name, "none")
+  return frozen_features.without_steps(init, predict, name, "none")
 
 
 SIMPLESHOT = entries.Entry(

@@ -58,10 +58,7 @@ class InvertedBottleneck(nn.Module):
 
   @nn.compact
   def __call__(self, x, **batch_norm):
-    def norm(y, name):
-      layer = layers.BatchNorm(dtype=self.dtype, epsilon=EPSILON, name=name)
-      return layer(y, **batch_norm)
-
+    norm = layers.named_batch_norm(self.dtype, batch_norm, epsilon=EPSILON)
     kind: dict[str, Any] = {
       "kernel_init": layers.kaiming_fan_out,
       "dtype": self.dtype,
@@ -91,10 +88,7 @@ class EfficientNetLite0(nn.Module):
 
   @nn.compact
   def __call__(self, images: jax.Array, **batch_norm: Any) -> types.Outputs:
-    def norm(y, name):
-      layer = layers.BatchNorm(dtype=self.dtype, epsilon=EPSILON, name=name)
-      return layer(y, **batch_norm)
-
+    norm = layers.named_batch_norm(self.dtype, batch_norm, epsilon=EPSILON)
     kind: dict[str, Any] = {
       "kernel_init": layers.kaiming_fan_out,
       "dtype": self.dtype,

@@ -6,7 +6,8 @@ images, and a maximum whose gradient goes to the first of equal values.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -236,6 +237,27 @@ class BatchNorm(nn.Module):
     if pool:
       x = pooling.take_2x2(x, pooling.argmax_2x2(normalise(x)))
     return normalise(x)
+
+
+def named_batch_norm(
+  dtype: jnp.dtype | None,
+  batch_norm: Mapping[str, Any],
+  *,
+  epsilon: float = BATCH_NORM_EPSILON,
+) -> Callable[[jax.Array, str], jax.Array]:
+  """`norm(x, name)`, a batch norm of the module that calls it.
+
+  Args:
+    dtype: of the computation.
+    batch_norm: `train`, `mask` and `groups` of `BatchNorm`.
+    epsilon: added to the variance.
+  """
+
+  def norm(x, name):
+    layer = BatchNorm(dtype=dtype, epsilon=epsilon, name=name)
+    return layer(x, **batch_norm)
+
+  return norm
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:

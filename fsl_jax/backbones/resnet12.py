@@ -18,9 +18,7 @@ class ResidualBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x, **batch_norm):
-    def norm(y, name):
-      return layers.BatchNorm(dtype=self.dtype, name=name)(y, **batch_norm)
-
+    norm = layers.named_batch_norm(self.dtype, batch_norm)
     init = layers.kaiming_fan_out
     y = x
     for i in range(3):

@@ -28,9 +28,7 @@ class Bottleneck(nn.Module):
 
   @nn.compact
   def __call__(self, x, **batch_norm):
-    def norm(y, name):
-      return layers.BatchNorm(dtype=self.dtype, name=name)(y, **batch_norm)
-
+    norm = layers.named_batch_norm(self.dtype, batch_norm)
     kind: dict[str, Any] = {
       "kernel_init": layers.kaiming_fan_out,
       "dtype": self.dtype,

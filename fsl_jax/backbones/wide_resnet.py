@@ -24,9 +24,10 @@ class PreActivationBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x, **batch_norm):
+    norm = layers.named_batch_norm(self.dtype, batch_norm)
+
     def activate(y, name):
-      norm = layers.BatchNorm(dtype=self.dtype, name=name)
-      return nn.relu(norm(y, **batch_norm))
+      return nn.relu(norm(y, name))
 
     def convolve(y, stride, name):
       return layers.Conv3x3(
